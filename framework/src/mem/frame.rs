@@ -1,0 +1,170 @@
+//! The frame token: exclusive access to one slot of the packet memory.
+
+use std::fmt;
+use std::ptr::NonNull;
+
+/// A frame: one fixed-size slot of the packet memory, and the packet bytes in it.
+///
+/// ```text
+///   ├── headroom ──┼───── bytes ─────┼── tailroom ──┤
+///   chunk          data              data + len      chunk + size
+/// ```
+///
+/// The token *is* the right to touch the bytes: it is neither `Copy` nor `Clone`, nothing outside
+/// this module can make one, and giving it back ([`Pool::give`](super::Pool::give)) consumes it.
+/// It stays on the thread of its pool.
+///
+/// Using a frame after it was given back does not compile:
+/// ```compile_fail,E0382
+/// # fn example(pool: &mut afx::mem::Pool) {
+/// let frame = pool.take().unwrap();
+/// pool.give(frame);
+/// frame.bytes();
+/// # }
+/// ```
+/// Nor does copying one, or sending it to another thread:
+/// ```compile_fail,E0599
+/// # fn example(frame: afx::mem::Frame) -> (afx::mem::Frame, afx::mem::Frame) {
+/// (frame.clone(), frame)
+/// # }
+/// ```
+/// ```compile_fail,E0277
+/// # fn example(frame: afx::mem::Frame) {
+/// std::thread::spawn(move || frame.len());
+/// # }
+/// ```
+#[must_use = "a frame that is dropped on the floor is lost to its pool: give it back"]
+pub struct Frame {
+    data: NonNull<u8>,
+    len: u16,
+    headroom: u16,
+    size: u16,
+}
+
+impl Frame {
+    /// The frame of the chunk that starts at `chunk`, holding `len` bytes from `headroom` on.
+    ///
+    /// # Safety
+    /// `chunk..chunk + size` is initialised memory of a live region, no other token for it exists, and
+    /// `headroom + len <= size`. The region stays mapped for as long as the token lives.
+    #[inline(always)]
+    pub(super) unsafe fn new(chunk: NonNull<u8>, size: u16, headroom: u16, len: u16) -> Self {
+        debug_assert!(usize::from(headroom) + usize::from(len) <= usize::from(size));
+        // SAFETY: `headroom <= size`, so the result is in the chunk.
+        let data = unsafe { chunk.add(usize::from(headroom)) };
+        Self { data, len, headroom, size }
+    }
+
+    /// A token for no frame at all: what an empty batch slot holds.
+    pub(crate) const EMPTY: Self = Self { data: NonNull::dangling(), len: 0, headroom: 0, size: 0 };
+
+    /// Whether this is [`Frame::EMPTY`].
+    pub(crate) fn is_empty_slot(&self) -> bool {
+        self.size == 0
+    }
+
+    /// Length of the packet bytes in this frame.
+    #[inline(always)]
+    pub fn len(&self) -> usize {
+        usize::from(self.len)
+    }
+
+    /// Whether the frame holds no byte.
+    #[inline(always)]
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Bytes free before the packet: what headers can be pushed into.
+    #[inline(always)]
+    pub fn headroom(&self) -> usize {
+        usize::from(self.headroom)
+    }
+
+    /// Bytes free after the packet.
+    #[inline(always)]
+    pub fn tailroom(&self) -> usize {
+        usize::from(self.size - self.headroom - self.len)
+    }
+
+    /// The packet's bytes.
+    #[inline(always)]
+    pub fn bytes(&self) -> &[u8] {
+        // SAFETY: `headroom + len <= size` holds always, the chunk is mapped while tokens live, and this
+        // token is the only one: nobody writes while it is borrowed.
+        unsafe { std::slice::from_raw_parts(self.data.as_ptr(), usize::from(self.len)) }
+    }
+
+    /// The packet's bytes, to be changed.
+    #[inline(always)]
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
+        // SAFETY: as in `bytes`; the exclusive borrow of the only token makes this the only access.
+        unsafe { std::slice::from_raw_parts_mut(self.data.as_ptr(), usize::from(self.len)) }
+    }
+
+    /// Takes `count` bytes of the headroom to the front of the packet; they hold what was there.
+    /// Returns false, and changes nothing, where the headroom is too small.
+    #[inline(always)]
+    pub fn push_front(&mut self, count: usize) -> bool {
+        if count > usize::from(self.headroom) {
+            return false;
+        }
+        self.headroom -= count as u16;
+        self.len += count as u16;
+        // SAFETY: `count <= headroom`, so the pointer stays in the chunk.
+        self.data = unsafe { self.data.sub(count) };
+        true
+    }
+
+    /// Gives the packet's first `count` bytes to the headroom. Returns false, and changes nothing,
+    /// where the packet is shorter.
+    #[inline(always)]
+    pub fn pull_front(&mut self, count: usize) -> bool {
+        if count > usize::from(self.len) {
+            return false;
+        }
+        self.headroom += count as u16;
+        self.len -= count as u16;
+        // SAFETY: `count <= len`, so the pointer stays in the chunk (one past its end at most).
+        self.data = unsafe { self.data.add(count) };
+        true
+    }
+
+    /// Sets the packet's length, from its start; bytes taken from the tailroom hold what was there.
+    /// Returns false, and changes nothing, where the frame is too small.
+    #[inline(always)]
+    pub fn set_len(&mut self, len: usize) -> bool {
+        if len > usize::from(self.size - self.headroom) {
+            return false;
+        }
+        self.len = len as u16;
+        true
+    }
+
+    /// Asks for the packet's first cache line.
+    #[inline(always)]
+    pub(crate) fn prefetch(&self) {
+        #[cfg(target_arch = "x86_64")]
+        {
+            use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+            // SAFETY: a prefetch is a hint: it cannot fault and changes no memory.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(self.data.as_ptr().cast()) };
+        }
+    }
+
+    /// Where the packet's first byte lies.
+    #[inline(always)]
+    pub(super) fn data(&self) -> NonNull<u8> {
+        self.data
+    }
+}
+
+impl fmt::Debug for Frame {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Frame")
+            .field("len", &self.len)
+            .field("headroom", &self.headroom)
+            .field("tailroom", &self.tailroom())
+            .finish()
+    }
+}

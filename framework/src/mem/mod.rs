@@ -1,0 +1,24 @@
+//! Memory: frames and the pool that owns them, huge-page tables, prefetch, the cycle counter.
+//!
+//! This folder is one of the two fenced places in which `unsafe` is allowed; what it exports is
+//! safe. The central idea is [`Frame`]: a token that stands for exclusive access to one fixed-size
+//! slot of a packet memory. It can be neither copied nor made outside the fence, so a packet can
+//! not be used twice; and because the memory outlives every token (see [`Pool`]), a token can not
+//! dangle either.
+
+#![allow(unsafe_code, reason = "the fence: raw packet memory, huge pages, prefetch and the cycle counter")]
+
+mod cycles;
+mod frame;
+mod pages;
+mod pool;
+mod prefetch;
+pub(crate) mod spsc;
+
+pub use cycles::{cycles, cycles_per_ns};
+pub use frame::Frame;
+pub use pages::{HugeTable, PageKind};
+pub(crate) use pages::Pages;
+pub use pool::{Border, Ledger, Pool};
+pub(crate) use pool::{Descriptor, Region};
+pub use prefetch::{prefetch_read, prefetch_write};
