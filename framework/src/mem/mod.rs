@@ -20,5 +20,5 @@ pub use frame::Frame;
 pub use pages::{HugeTable, PageKind};
 pub(crate) use pages::Pages;
 pub use pool::{Border, Ledger, Pool};
-pub(crate) use pool::{Descriptor, Region};
+pub(crate) use pool::Region;
 pub use prefetch::{prefetch_read, prefetch_write};

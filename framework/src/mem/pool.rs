@@ -299,18 +299,6 @@ impl Drop for Pool {
     }
 }
 
-/// One packet in a ring, as the kernel lays it out: `struct xdp_desc` of `linux/if_xdp.h`.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-#[repr(C)]
-pub(crate) struct Descriptor {
-    /// Offset of the packet's first byte in the region.
-    pub(crate) addr: u64,
-    /// Length in bytes.
-    pub(crate) len: u32,
-    /// `XDP_PKT_CONTD` and others.
-    pub(crate) options: u32,
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

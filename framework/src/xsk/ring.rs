@@ -1,0 +1,314 @@
+//! The two ends of a single-producer, single-consumer ring in shared memory.
+//!
+//! ```text
+//!   FILL, TX:        Producer (we)     ──► Consumer (the kernel)
+//!   RX, COMPLETION:  Producer (kernel) ──► Consumer (we)
+//! ```
+//!
+//! Each end owns one cursor and reads the other's. It keeps a copy of the
+//! other's and looks again only when the copy does not suffice, so that a batch
+//! costs at most one read of a cache line that the other core writes.
+//!
+//! Ordering, as in `net/xdp/xsk_queue.h`: the producer writes entries, then its
+//! cursor with release; the consumer reads that cursor with acquire, then the
+//! entries, then sets its own cursor with release; the producer reads that one
+//! with acquire before it overwrites an entry.
+
+use std::any::Any;
+use std::num::Wrapping;
+use std::ptr::NonNull;
+use std::sync::Arc;
+
+use super::cursor::Cursors;
+use super::sync::{AtomicU32, Ordering, Slot};
+
+/// `XDP_RING_NEED_WAKEUP` of `linux/if_xdp.h`.
+const NEED_WAKEUP: u32 = 1;
+
+/// Where a ring lies: memory mapped from a socket, or anonymous (see
+/// [`anonymous`](super::anonymous)).
+pub(crate) struct Memory<T> {
+    pub(crate) producer: NonNull<AtomicU32>,
+    pub(crate) consumer: NonNull<AtomicU32>,
+    pub(crate) flags: NonNull<AtomicU32>,
+    /// The first of `size` slots.
+    pub(crate) slots: NonNull<Slot<T>>,
+    /// Entries; a power of two.
+    pub(crate) size: u32,
+    /// Keeps the memory where it is, for as long as this end lives.
+    pub(crate) owner: Arc<dyn Any + Send + Sync>,
+}
+
+impl<T: Copy> Memory<T> {
+    fn cursors(&self) -> Cursors {
+        let producer = self.load(self.producer, Ordering::Acquire);
+        let consumer = self.load(self.consumer, Ordering::Acquire);
+        Cursors::new(producer, consumer, self.size)
+    }
+
+    #[inline(always)]
+    fn load(&self, atomic: NonNull<AtomicU32>, ordering: Ordering) -> u32 {
+        // SAFETY: one of our three atomics, valid while `owner` lives (contract of `Producer::new`
+        // and `Consumer::new`). The other side may write it at the same time: it is atomic.
+        unsafe { atomic.as_ref() }.load(ordering)
+    }
+
+    #[inline(always)]
+    fn store(&self, atomic: NonNull<AtomicU32>, value: Wrapping<u32>) {
+        // SAFETY: as in `load`.
+        unsafe { atomic.as_ref() }.store(value.0, Ordering::Release);
+    }
+
+    #[inline(always)]
+    fn slot(&self, index: usize) -> &Slot<T> {
+        debug_assert!(index < self.size as usize);
+        // SAFETY: `index` comes from `Cursors::slot`, which masks it below the size; there are `size`
+        // slots, valid while `owner` lives. A shared reference to a cell says nothing of its content.
+        unsafe { self.slots.add(index).as_ref() }
+    }
+}
+
+/// The end that writes entries.
+///
+/// Entries are written by [`push`](Self::push) and [`extend`](Self::extend) and
+/// become visible to the other side, all at once, by [`submit`](Self::submit).
+pub(crate) struct Producer<T> {
+    memory: Memory<T>,
+    /// `producer` is ours and runs ahead of the published cursor until `submit`;
+    /// `consumer` is the copy of the other side's.
+    cursors: Cursors,
+    published: Wrapping<u32>,
+}
+
+// SAFETY: the pointers in `memory` are to shared memory meant for two parties; this end is one of
+// them, and moving it to another thread moves all its accesses there. `T` crosses with it.
+unsafe impl<T: Send> Send for Producer<T> {}
+
+impl<T: Copy> Producer<T> {
+    /// # Safety
+    ///
+    /// - The pointers in `memory` are aligned and valid while `memory.owner`
+    ///   lives: three atomics, and `size` slots holding valid values of `T`.
+    /// - No other producer works on this ring at the same time, and whoever
+    ///   consumes it touches no slot outside `consumer..producer`.
+    ///
+    /// # Panics
+    ///
+    /// If `memory.size` is no power of two.
+    pub(crate) unsafe fn new(memory: Memory<T>) -> Self {
+        let cursors = memory.cursors();
+        Self { published: cursors.producer, cursors, memory }
+    }
+
+    /// Entries of the whole ring.
+    pub(crate) fn size(&self) -> u32 {
+        self.cursors.size()
+    }
+
+    /// Entries that can be written now: exact if fewer than `want`, otherwise at
+    /// least `want` and possibly out of date. Never an overestimate.
+    #[inline]
+    pub(crate) fn free(&mut self, want: u32) -> u32 {
+        let free = self.cursors.free();
+        if free >= want {
+            return free;
+        }
+        self.cursors.consumer = Wrapping(self.memory.load(self.memory.consumer, Ordering::Acquire));
+        self.cursors.free()
+    }
+
+    /// Writes one entry; `false`, with nothing written, if the ring is full.
+    #[inline]
+    pub(crate) fn push(&mut self, value: T) -> bool {
+        if self.free(1) == 0 {
+            return false;
+        }
+        self.write(0, value);
+        self.cursors.producer += 1;
+        true
+    }
+
+    /// Writes entries until `values` ends or the ring is full; returns how many.
+    /// No value is taken from the iterator that is not written.
+    #[inline]
+    pub(crate) fn extend(&mut self, values: impl IntoIterator<Item = T>) -> u32 {
+        let mut values = values.into_iter();
+        let most = values.size_hint().1.map_or(self.size(), |n| n.min(self.size() as usize) as u32);
+        let room = self.free(most).min(most);
+        let mut written = 0;
+        while written < room {
+            let Some(value) = values.next() else { break };
+            self.write(written, value);
+            written += 1;
+        }
+        self.cursors.producer += written;
+        written
+    }
+
+    /// Makes everything written since the last call visible to the other side;
+    /// returns how many entries that are.
+    #[inline]
+    pub(crate) fn submit(&mut self) -> u32 {
+        let count = (self.cursors.producer - self.published).0;
+        if count > 0 {
+            self.memory.store(self.memory.producer, self.cursors.producer);
+            self.published = self.cursors.producer;
+        }
+        count
+    }
+
+    /// Entries written that the other side has not taken yet, submitted or not;
+    /// reads its cursor afresh.
+    pub(crate) fn pending(&mut self) -> u32 {
+        self.cursors.consumer = Wrapping(self.memory.load(self.memory.consumer, Ordering::Acquire));
+        self.cursors.filled()
+    }
+
+    /// Whether the kernel asks to be woken for this ring.
+    ///
+    /// The answer is of the moment: the kernel may set the flag right after, having
+    /// missed what was just submitted. So ask again every turn while entries are
+    /// [`pending`](Self::pending), not only after a submission.
+    #[inline]
+    pub(crate) fn needs_wakeup(&self) -> bool {
+        self.memory.load(self.memory.flags, Ordering::Relaxed) & NEED_WAKEUP != 0
+    }
+
+    #[inline(always)]
+    fn write(&mut self, offset: u32, value: T) {
+        let slot = self.memory.slot(self.cursors.slot(self.cursors.producer, offset));
+        // SAFETY: callers keep `offset` below `free`, so the slot lies outside `consumer..producer`,
+        // where the other side reads nothing until `submit`; `&mut self` is the only producer.
+        unsafe { slot.write(value) }
+    }
+}
+
+/// The end that reads entries.
+pub(crate) struct Consumer<T> {
+    memory: Memory<T>,
+    /// `consumer` is ours; `producer` is the copy of the other side's.
+    cursors: Cursors,
+}
+
+// SAFETY: as for `Producer`.
+unsafe impl<T: Send> Send for Consumer<T> {}
+
+impl<T: Copy> Consumer<T> {
+    /// # Safety
+    ///
+    /// - The pointers in `memory` are aligned and valid while `memory.owner`
+    ///   lives: three atomics, and `size` slots holding valid values of `T`,
+    ///   whatever the other side writes into them.
+    /// - No other consumer works on this ring at the same time, and whoever
+    ///   produces it touches no slot inside `consumer..producer`.
+    ///
+    /// # Panics
+    ///
+    /// If `memory.size` is no power of two.
+    pub(crate) unsafe fn new(memory: Memory<T>) -> Self {
+        Self { cursors: memory.cursors(), memory }
+    }
+
+    /// Entries of the whole ring.
+    pub(crate) fn size(&self) -> u32 {
+        self.cursors.size()
+    }
+
+    /// Entries that can be read now: exact if fewer than `want`, otherwise at
+    /// least `want` and possibly out of date. Never an overestimate, and never
+    /// more than the ring has, whatever the other side's cursor says.
+    #[inline]
+    pub(crate) fn available(&mut self, want: u32) -> u32 {
+        let filled = self.cursors.filled();
+        if filled >= want {
+            return filled;
+        }
+        self.cursors.producer = Wrapping(self.memory.load(self.memory.producer, Ordering::Acquire));
+        self.cursors.filled()
+    }
+
+    /// The next entries, oldest first and at most `max`. They stay in the ring
+    /// until [`release`](Self::release).
+    #[inline]
+    pub(crate) fn peek(&mut self, max: u32) -> Entries<'_, T> {
+        let end = self.available(max).min(max);
+        Entries { ring: self, next: 0, end }
+    }
+
+    /// Gives the `count` oldest entries' slots back to the other side; no more
+    /// than the last look at its cursor has shown. Returns how many.
+    #[inline]
+    pub(crate) fn release(&mut self, count: u32) -> u32 {
+        let count = count.min(self.cursors.filled());
+        if count > 0 {
+            self.cursors.consumer += count;
+            self.memory.store(self.memory.consumer, self.cursors.consumer);
+        }
+        count
+    }
+
+    /// Hands at most `max` entries to `each`, oldest first, and releases them;
+    /// returns how many.
+    ///
+    /// Should `each` panic, all of them are released: an entry may be lost then,
+    /// but none is ever seen twice.
+    #[inline]
+    pub(crate) fn consume(&mut self, max: u32, mut each: impl FnMut(T)) -> u32 {
+        struct Release<'a, T: Copy>(&'a mut Consumer<T>, u32);
+
+        impl<T: Copy> Drop for Release<'_, T> {
+            #[inline(always)]
+            fn drop(&mut self) {
+                self.0.release(self.1);
+            }
+        }
+
+        let count = self.available(max).min(max);
+        let reading = Release(self, count);
+        for offset in 0..count {
+            each(reading.0.read(offset));
+        }
+        count
+    }
+
+    #[inline(always)]
+    fn read(&self, offset: u32) -> T {
+        let slot = self.memory.slot(self.cursors.slot(self.cursors.consumer, offset));
+        // SAFETY: callers keep `offset` below `filled`, so the slot lies inside `consumer..producer`,
+        // which the other side does not write until `release`, and that needs `&mut self`.
+        unsafe { slot.read() }
+    }
+}
+
+/// Entries still in a ring; see [`Consumer::peek`].
+pub(crate) struct Entries<'ring, T> {
+    ring: &'ring Consumer<T>,
+    next: u32,
+    end: u32,
+}
+
+impl<T: Copy> Iterator for Entries<'_, T> {
+    type Item = T;
+
+    #[inline]
+    fn next(&mut self) -> Option<T> {
+        if self.next == self.end {
+            return None;
+        }
+        let value = self.ring.read(self.next);
+        self.next += 1;
+        Some(value)
+    }
+
+    #[inline]
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        let left = (self.end - self.next) as usize;
+        (left, Some(left))
+    }
+}
+
+impl<T: Copy> ExactSizeIterator for Entries<'_, T> {}
+
+#[cfg(test)]
+#[path = "ring_tests.rs"]
+mod tests;
