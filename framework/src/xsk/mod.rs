@@ -5,6 +5,8 @@
 #![allow(unsafe_code, reason = "rings are memory shared with the kernel; each block says why it holds")]
 
 pub(crate) mod anonymous;
+pub(crate) mod far;
+pub(crate) mod frames;
 mod cursor;
 pub(crate) mod ring;
 mod sync;

@@ -1,0 +1,161 @@
+//! The memory port: rings in anonymous memory, for tests without a NIC and without root, and for
+//! measuring the framework alone.
+
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use super::{Port, Queue, Received, Sent, rings};
+use crate::batch::Batch;
+use crate::error::{Error, Result};
+use crate::mem::{Pool, Region};
+use crate::worker::Memory;
+use crate::xsk::far::{self, Far};
+use crate::xsk::frames::FrameRings;
+
+/// A port whose other end is a [`MemoryPeer`] in the same process.
+///
+/// ```
+/// use afx::{Batch, MemoryPort, Runtime, Stage};
+///
+/// struct Mirror;
+/// impl Stage for Mirror {
+///     fn process(&mut self, batch: &mut Batch) {
+///         for slot in batch.live() {
+///             let mut packet = batch.packet(slot);
+///             packet.swap_mac_addresses();
+///             packet.transmit(packet.ingress());
+///         }
+///     }
+/// }
+///
+/// # fn main() -> afx::Result<()> {
+/// let (port, mut peer) = MemoryPort::new("cable");
+/// let mut worker = Runtime::builder().port(port).pipeline(|_| Mirror).inline()?;
+/// worker.turn(); // lends frames to the port
+/// assert!(peer.send(&[[1; 6], [2; 6], [3; 6]].concat()));
+/// worker.turn();
+/// assert_eq!(peer.receive(), Some([[2; 6], [1; 6], [3; 6]].concat()));
+/// # Ok(())
+/// # }
+/// ```
+pub struct MemoryPort {
+    name: String,
+    fill_level: u32,
+    /// The near sides, until a worker takes them.
+    queues: Mutex<Vec<Option<(FrameRings, SharedRegion)>>>,
+}
+
+type SharedRegion = Arc<OnceLock<(Arc<dyn Region>, usize)>>;
+
+impl MemoryPort {
+    /// A port of one queue with rings of 2,048 descriptors, and its peer.
+    pub fn new(name: &str) -> (Self, MemoryPeer) {
+        let (port, mut peers) = Self::with_queues(name, 1, 2048);
+        (port, peers.remove(0))
+    }
+
+    /// A port of several queues with rings of `ring_size` descriptors (a power of two), and the queues'
+    /// peers.
+    pub fn with_queues(name: &str, queues: usize, ring_size: u32) -> (Self, Vec<MemoryPeer>) {
+        let (mut near, mut peers) = (Vec::new(), Vec::new());
+        for _ in 0..queues {
+            let (rings, far) = far::queue(ring_size);
+            let region = SharedRegion::default();
+            near.push(Some((rings, region.clone())));
+            peers.push(MemoryPeer { far, region, segment: usize::MAX });
+        }
+        (Self { name: name.into(), fill_level: ring_size, queues: Mutex::new(near) }, peers)
+    }
+}
+
+impl Port for MemoryPort {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn prepare(&self) -> Result<Vec<u32>> {
+        Ok((0..self.queues.lock().unwrap_or_else(PoisonError::into_inner).len() as u32).collect())
+    }
+
+    fn open(&self, queue: u32, memory: &Memory) -> Result<Box<dyn Queue>> {
+        let mut queues = self.queues.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some((rings, region)) = queues.get_mut(queue as usize).and_then(Option::take) else {
+            return Err(Error::config(format!("memory port {}: queue {queue} is open already", self.name)));
+        };
+        // The lock is set once: a near side is taken once.
+        let _ = region.set((memory.region().clone(), memory.frame_size()));
+        Ok(Box::new(MemoryQueue { rings, level: self.fill_level }))
+    }
+}
+
+struct MemoryQueue {
+    rings: FrameRings,
+    level: u32,
+}
+
+impl Queue for MemoryQueue {
+    fn receive(&mut self, batch: &mut Batch, max: usize) -> Received {
+        rings::receive(&mut self.rings, batch, max, true)
+    }
+
+    fn transmit(&mut self, batch: &mut Batch, mask: u64) -> Sent {
+        rings::transmit(&mut self.rings, batch, mask, true)
+    }
+
+    fn service(&mut self, pool: &mut Pool) -> u64 {
+        rings::service(&mut self.rings, pool, self.level);
+        0
+    }
+}
+
+/// The other end of a queue of a [`MemoryPort`]: what the network is to a card.
+pub struct MemoryPeer {
+    far: Far,
+    region: SharedRegion,
+    segment: usize,
+}
+
+impl MemoryPeer {
+    /// Delivers packets longer than `bytes` in several segments, as a card does with jumbo frames.
+    pub fn segment_at(&mut self, bytes: usize) {
+        self.segment = bytes.max(1);
+    }
+
+    /// Sends a packet to the port. False where the port cannot take it now: no worker has opened it
+    /// yet, has lent it no frame, or is behind.
+    pub fn send(&mut self, bytes: &[u8]) -> bool {
+        let Some((region, frame_size)) = self.region.get() else { return false };
+        self.far.deliver(region, *frame_size, self.segment, bytes)
+    }
+
+    /// The next packet that the port has sent.
+    pub fn receive(&mut self) -> Option<Vec<u8>> {
+        let (region, _) = self.region.get()?;
+        let mut packet = Vec::new();
+        let mut more = true;
+        let mut any = false;
+        while more {
+            let taken = self.far.collect(region, 1, |bytes, continued| {
+                packet.extend_from_slice(bytes);
+                more = continued;
+            });
+            if taken == 0 {
+                break;
+            }
+            any = true;
+        }
+        any.then_some(packet)
+    }
+
+    /// Shows up to `max` segments that the port has sent, without copying them; returns how many.
+    pub fn inspect(&mut self, max: u32, mut each: impl FnMut(&[u8])) -> u32 {
+        let Some((region, _)) = self.region.get() else { return 0 };
+        self.far.collect(region, max, |bytes, _| each(bytes))
+    }
+
+    /// Plays a null device: delivers up to `count` packets of `len` bytes, with whatever their frames
+    /// hold, and takes back what was sent, unseen. Returns how many were delivered.
+    pub fn null(&mut self, count: u32, len: u32) -> u32 {
+        self.far.collect_unread(u32::MAX);
+        self.far.deliver_unwritten(count, len)
+    }
+}

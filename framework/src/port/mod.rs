@@ -1,0 +1,119 @@
+//! Ports: network interfaces, and stand-ins for them.
+//!
+//! A port has queues; each queue is one RX/TX pair and belongs to one worker. Every kind of port gives
+//! the worker the same [`Queue`], so that a pipeline runs unchanged on a card, in memory or over a
+//! capture file.
+
+#[cfg(any(test, feature = "testing"))]
+mod memory;
+mod rings;
+
+#[cfg(any(test, feature = "testing"))]
+pub use memory::{MemoryPeer, MemoryPort};
+
+use std::os::fd::BorrowedFd;
+
+use crate::batch::{Batch, MAX_PORTS};
+use crate::error::Result;
+use crate::mem::Pool;
+use crate::time::Time;
+use crate::worker::Memory;
+
+/// A port of a runtime: the order in which ports were given to its builder.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PortId(pub(crate) u8);
+
+impl PortId {
+    /// The port's number, from 0.
+    #[inline(always)]
+    pub fn index(self) -> usize {
+        // The mask tells the compiler that tables of `MAX_PORTS` need no bounds check.
+        usize::from(self.0) & (MAX_PORTS - 1)
+    }
+}
+
+/// A kind of port. The methods are the framework's own affair: a user makes a port and gives it to
+/// [`RuntimeBuilder::port`](crate::RuntimeBuilder::port).
+pub trait Port: Send + Sync {
+    /// What errors and statistics call the port.
+    #[doc(hidden)]
+    fn name(&self) -> &str;
+    /// Looks at what is there and says which queues the port will have. On the control side, before
+    /// any worker starts.
+    #[doc(hidden)]
+    fn prepare(&self) -> Result<Vec<u32>>;
+    /// Whether the port's frames must lie in a UMEM.
+    #[doc(hidden)]
+    fn needs_umem(&self) -> bool {
+        false
+    }
+    /// Opens one queue. On the worker's thread.
+    #[doc(hidden)]
+    fn open(&self, queue: u32, memory: &Memory) -> Result<Box<dyn Queue>>;
+    /// Lets traffic in: all queues are open.
+    #[doc(hidden)]
+    fn attach(&self) -> Result<()> {
+        Ok(())
+    }
+    /// Keeps further traffic out; what has arrived is still received. May be called twice.
+    #[doc(hidden)]
+    fn detach(&self) {}
+    /// How the port came up, for whoever asks: mode, what was missing.
+    #[doc(hidden)]
+    fn status(&self) -> Vec<(String, String)> {
+        Vec::new()
+    }
+}
+
+/// One RX/TX pair of a port, as its worker drives it.
+#[doc(hidden)]
+pub trait Queue {
+    /// Moves up to `max` received packets into the empty batch.
+    fn receive(&mut self, batch: &mut Batch, max: usize) -> Received;
+    /// Takes the packets of `mask` to be sent, and says which it took.
+    fn transmit(&mut self, batch: &mut Batch, mask: u64) -> Sent;
+    /// Once a turn: takes back what was sent, lends frames for receiving, wakes the kernel where it
+    /// asks for that. Returns how many system calls that took.
+    fn service(&mut self, pool: &mut Pool) -> u64;
+    /// Tells the redirect program that the worker lives.
+    fn beat(&mut self) {}
+    /// What to sleep on: readable when packets are there.
+    fn fd(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
+    /// Packets that the kernel dropped before they came here.
+    fn kernel_dropped(&self) -> u64 {
+        0
+    }
+    /// The clock that the port brings: a capture's.
+    fn clock(&self) -> Option<Time> {
+        None
+    }
+    /// Whether no packet will ever come again: the end of a capture.
+    fn finished(&self) -> bool {
+        false
+    }
+}
+
+/// What one call of [`Queue::receive`] has moved.
+#[doc(hidden)]
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Received {
+    pub(crate) packets: usize,
+    pub(crate) bytes: u64,
+    /// Descriptors that named no frame.
+    pub(crate) bad: u64,
+}
+
+/// What one call of [`Queue::transmit`] has taken.
+#[doc(hidden)]
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Sent {
+    /// Which packets.
+    pub(crate) mask: u64,
+    /// Which the port can never send: too short, too many segments.
+    pub(crate) refused: u64,
+    pub(crate) bytes: u64,
+    /// System calls made.
+    pub(crate) wakeups: u64,
+}

@@ -1,0 +1,153 @@
+//! Packets from worker to worker: a bounded ring for each ordered pair, made at the start.
+
+use crate::batch::{Batch, Meta, Reason, Slot, builtin};
+use crate::mem::spsc::{Receiver, Sender, channel};
+use crate::worker::mailbox::Waker;
+use std::sync::Arc;
+
+/// Packets that can be on their way from one worker to another.
+const IN_FLIGHT: usize = 64;
+
+/// A packet on its way: a copy of its bytes and what was known of it. Made once, used again and again.
+struct Parcel {
+    len: usize,
+    bytes: Box<[u8]>,
+    meta: Meta,
+    user: Option<[u64; 2]>,
+}
+
+/// To one other worker.
+struct Outgoing {
+    parcels: Sender<Box<Parcel>>,
+    empty: Receiver<Box<Parcel>>,
+    spare: Vec<Box<Parcel>>,
+    waker: Arc<Waker>,
+}
+
+/// From one other worker.
+struct Incoming {
+    parcels: Receiver<Box<Parcel>>,
+    empty: Sender<Box<Parcel>>,
+}
+
+/// A worker's part of the rings between all workers.
+#[derive(Default)]
+pub(super) struct HandOver {
+    /// By the other worker's number; none for its own.
+    outgoing: Vec<Option<Outgoing>>,
+    incoming: Vec<Incoming>,
+    used: Vec<bool>,
+}
+
+impl HandOver {
+    /// The parts of all workers, for packets of up to `frame_size` bytes.
+    pub(super) fn mesh(wakers: &[Arc<Waker>], frame_size: usize) -> Vec<Self> {
+        let workers = wakers.len();
+        let mut parts: Vec<Self> = (0..workers).map(|_| Self::default()).collect();
+        for from in 0..workers {
+            for (to, waker) in wakers.iter().enumerate() {
+                if from == to {
+                    parts[from].outgoing.push(None);
+                    continue;
+                }
+                let (send, receive) = channel(IN_FLIGHT);
+                let (send_empty, receive_empty) = channel(IN_FLIGHT);
+                let spare = (0..IN_FLIGHT).map(|_| Box::new(Parcel::new(frame_size))).collect();
+                parts[from].outgoing.push(Some(Outgoing {
+                    parcels: send,
+                    empty: receive_empty,
+                    spare,
+                    waker: waker.clone(),
+                }));
+                parts[to].incoming.push(Incoming { parcels: receive, empty: send_empty });
+            }
+            parts[from].used = vec![false; workers];
+        }
+        parts
+    }
+
+    /// Copies the packets of the batch that are to be handed over; what cannot be is settled as dropped.
+    /// Returns how many went.
+    #[cold]
+    pub(super) fn send(&mut self, batch: &mut Batch) -> u64 {
+        let mut sent = 0;
+        for slot in batch.handed_over() {
+            let to = usize::from(batch.detail(slot));
+            match self.outgoing.get_mut(to) {
+                Some(Some(outgoing)) => match outgoing.send(batch, slot) {
+                    Ok(()) => {
+                        sent += 1;
+                        self.used[to] = true;
+                    }
+                    Err(reason) => batch.packet(slot).drop(reason),
+                },
+                _ => batch.packet(slot).drop(builtin::HAND_OVER_SELF),
+            }
+        }
+        for (outgoing, used) in self.outgoing.iter().zip(&mut self.used) {
+            if std::mem::take(used)
+                && let Some(outgoing) = outgoing
+            {
+                outgoing.waker.wake();
+            }
+        }
+        sent
+    }
+
+    /// Fills the empty batch with packets from other workers, at most `max`. Returns how many, and how
+    /// many were dropped for want of a frame.
+    #[inline]
+    pub(super) fn receive(&mut self, batch: &mut Batch, max: usize) -> (usize, u64) {
+        let (mut count, mut lost) = (0, 0);
+        for incoming in &mut self.incoming {
+            while count < max {
+                let Some(parcel) = incoming.parcels.receive() else { break };
+                match batch.create(parcel.len) {
+                    Some(slot) => {
+                        let mut packet = batch.packet(slot);
+                        packet.bytes_mut().copy_from_slice(&parcel.bytes[..parcel.len]);
+                        batch.set_meta(slot, Some(parcel.meta), parcel.user);
+                        count += 1;
+                    }
+                    None => lost += 1,
+                }
+                // There is room: as many parcels were made as the ring holds.
+                let _ = incoming.empty.send(parcel);
+            }
+        }
+        (count, lost)
+    }
+}
+
+impl Parcel {
+    fn new(frame_size: usize) -> Self {
+        Self { len: 0, bytes: vec![0; frame_size].into(), meta: Meta::default(), user: None }
+    }
+}
+
+impl Outgoing {
+    fn send(&mut self, batch: &Batch, slot: Slot) -> Result<(), Reason> {
+        while let Some(parcel) = self.empty.receive() {
+            self.spare.push(parcel);
+        }
+        let len: usize = batch.segments(slot).map(<[u8]>::len).sum();
+        let mut parcel = self.spare.pop().ok_or(builtin::HAND_OVER_FULL)?;
+        if len > parcel.bytes.len() {
+            self.spare.push(parcel);
+            return Err(builtin::HAND_OVER_SIZE);
+        }
+        let mut at = 0;
+        for segment in batch.segments(slot) {
+            parcel.bytes[at..at + segment.len()].copy_from_slice(segment);
+            at += segment.len();
+        }
+        parcel.len = len;
+        parcel.meta = batch.meta_of(slot).unwrap_or_default();
+        parcel.meta.origin.hops = parcel.meta.origin.hops.saturating_add(1);
+        parcel.user = batch.user_of(slot);
+        self.parcels.send(parcel).map_err(|parcel| {
+            self.spare.push(parcel);
+            builtin::HAND_OVER_FULL
+        })
+    }
+}

@@ -1,0 +1,38 @@
+//! Workers: pinned threads that run packets to completion.
+
+mod hand_over;
+mod idle;
+mod inline;
+mod mailbox;
+mod memory;
+mod plan;
+mod run;
+mod runtime;
+mod turn;
+
+pub use idle::Idle;
+pub use inline::Inline;
+pub use memory::Memory;
+pub use runtime::{Build, Pipelined, Running, Runtime, RuntimeBuilder, Status};
+
+/// A worker of a runtime, by its number.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct WorkerId(pub(crate) u8);
+
+impl WorkerId {
+    /// Workers of one runtime at most.
+    pub const MAX: usize = 256;
+
+    /// The worker number `index`, from 0.
+    ///
+    /// # Panics
+    /// If `index` is not below [`WorkerId::MAX`].
+    pub fn new(index: usize) -> Self {
+        Self(u8::try_from(index).expect("at most 256 workers"))
+    }
+
+    /// The worker's number, from 0.
+    pub fn index(self) -> usize {
+        usize::from(self.0)
+    }
+}
