@@ -1,1 +1,3 @@
-//! To be written.
+//! Userspace packet processing on AF_XDP.
+
+pub mod packet;
