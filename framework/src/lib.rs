@@ -1,5 +1,26 @@
 //! Userspace packet processing on AF_XDP: the speed of a kernel-bypass data plane, in safe Rust, on
 //! a network card that stays a Linux network card.
 
+pub mod batch;
+#[cfg(feature = "control")]
+pub mod control;
+mod error;
 pub mod mem;
+pub mod packet;
+pub mod port;
+pub mod stage;
+pub mod stats;
+mod time;
+pub mod worker;
+#[allow(dead_code, reason = "both ways to reach a ring have the same methods, used or not")]
 mod xsk;
+
+pub use batch::{BATCH, Batch, DropReason, Held, Origin, Packet, Reason, Slot, Verdict};
+pub use error::{Error, Result};
+#[cfg(any(test, feature = "testing"))]
+pub use port::{MemoryPeer, MemoryPort};
+pub use port::{Port, PortId};
+pub use stage::{Pipeline, Snapshot, Stage};
+pub use stats::Stats;
+pub use time::Time;
+pub use worker::{Idle, Inline, Runtime, RuntimeBuilder, Running, WorkerId};
