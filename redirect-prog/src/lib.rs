@@ -1,1 +1,50 @@
-//! To be written.
+//! The XDP programs of afx and their typed loader.
+//!
+//! [`Redirect`] attaches the redirect program to a port, says which packets are steered to AF_XDP sockets, and
+//! takes the sockets; [`Decap`] attaches the program that a load balancer's server uses to take the outer
+//! header off IP-in-IP packets. Both are attached through a bpf_link: whatever way the process ends, the
+//! interface is as it was before, and nothing is pinned.
+//!
+//! This crate knows BPF, and nothing above it does: no type of libbpf is part of its interface.
+//!
+//! Needs Linux 5.18, CAP_NET_ADMIN and CAP_BPF (or root). Interfaces are named by their index in the network
+//! namespace of the calling thread.
+//!
+//! ```no_run
+//! use std::os::fd::BorrowedFd;
+//! use afx_redirect::{Options, Protocol, Redirect, Rule, Steering};
+//!
+//! # fn example(ifindex: u32, socket: BorrowedFd<'_>) -> Result<(), afx_redirect::Error> {
+//! let https = Rule::new("192.0.2.1".parse::<std::net::IpAddr>().unwrap(), Some(443), Some(Protocol::TCP))?;
+//! let redirect = Redirect::attach(ifindex, &Steering::Match(vec![https]), &Options::default())?;
+//! let beat = redirect.beat(0)?;
+//! redirect.register(0, socket)?;
+//! loop {
+//!     // Take packets off the socket, then say that this worker is alive:
+//!     beat.beat();
+//! #   break;
+//! }
+//! # Ok(())
+//! # }
+//! ```
+
+mod beat;
+mod counters;
+mod decap;
+mod error;
+mod link;
+mod program;
+mod redirect;
+mod steering;
+mod tables;
+
+#[cfg(test)]
+mod testing;
+
+pub use beat::Beat;
+pub use counters::{Counters, DecapCounters};
+pub use decap::{Decap, TunnelEnds};
+pub use error::Error;
+pub use link::{AttachMode, Attached, Occupant};
+pub use redirect::{OnStall, Options, Redirect};
+pub use steering::{Protocol, Rule, Steering};

@@ -1,0 +1,122 @@
+//! The decapsulation program on a server behind a load balancer.
+
+use std::io;
+use std::mem::MaybeUninit;
+use std::net::IpAddr;
+use std::os::fd::{AsFd, OwnedFd};
+
+use libbpf_rs::skel::{OpenSkel, SkelBuilder};
+use libbpf_rs::{MapCore, MapFlags, MapHandle};
+
+use crate::counters::DecapCounters;
+use crate::error::{Error, io_error};
+use crate::link::{AttachMode, Attached, Link};
+use crate::program::decap::DecapSkelBuilder;
+use crate::program::{own_fd, own_map, with_log};
+
+/// Which outer destinations a server takes the outer header off for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::exhaustive_enums, reason = "there is nothing between any and these")]
+pub enum TunnelEnds {
+    /// Whatever arrives: right where the network in front does not let strangers send IP-in-IP.
+    Any,
+    /// Packets to these addresses.
+    These(Vec<IpAddr>),
+}
+
+/// The decapsulation program, attached to an interface until this is dropped or the process ends.
+///
+/// It takes the outer header off IP-in-IP packets (IPv4 or IPv6, in IPv4 or IPv6), and the stack receives the
+/// packet within as if it had come bare: the VIP must be an address of the server's, commonly on `lo`. The outer
+/// header's congestion mark is not carried over (RFC 6040).
+#[derive(Debug)]
+pub struct Decap {
+    link: Link,
+    loaded: Loaded,
+}
+
+impl Decap {
+    /// Loads the program and attaches it to the interface `ifindex` of the calling thread's network namespace.
+    ///
+    /// # Errors
+    ///
+    /// As [`Redirect::attach`](crate::Redirect::attach).
+    pub fn attach(ifindex: u32, ends: &TunnelEnds, mode: AttachMode) -> Result<Self, Error> {
+        let loaded = Loaded::new(ends)?;
+        let link = Link::attach(loaded.program.as_fd(), ifindex, mode)?;
+        Ok(Self { link, loaded })
+    }
+
+    /// The mode that the program is attached in.
+    pub fn mode(&self) -> Attached {
+        self.link.mode()
+    }
+
+    /// Why native mode did not work, where [`AttachMode::Auto`] fell back to generic mode.
+    pub fn fallback(&self) -> Option<&io::Error> {
+        self.link.fallback()
+    }
+
+    /// What became of the packets so far.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Map`].
+    pub fn counters(&self) -> Result<DecapCounters, Error> {
+        self.loaded.counters()
+    }
+
+    /// Takes the program off the interface. Dropping does the same, but cannot say that it failed.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Link`].
+    pub fn detach(self) -> Result<(), Error> {
+        self.link.detach()
+    }
+}
+
+/// The program and its maps, loaded: all but the attachment.
+#[derive(Debug)]
+pub(crate) struct Loaded {
+    pub(crate) program: OwnedFd,
+    counters: MapHandle,
+}
+
+impl Loaded {
+    pub(crate) fn new(ends: &TunnelEnds) -> Result<Self, Error> {
+        let addresses: &[IpAddr] = match ends {
+            TunnelEnds::Any => &[],
+            TunnelEnds::These(addresses) => addresses,
+        };
+        let (program, counters, tunnel_ends) = with_log("decapsulation", || {
+            let mut object = MaybeUninit::uninit();
+            let mut open = DecapSkelBuilder::default().open(&mut object)?;
+            let constants = open.maps.rodata_data.as_mut().expect("the program has constants");
+            constants.only_tunnel_ends = (*ends != TunnelEnds::Any).into();
+            open.maps
+                .tunnel_ends
+                .set_max_entries(u32::try_from(addresses.len()).unwrap_or(u32::MAX).max(1))?;
+            let loaded = open.load()?;
+            Ok((
+                own_fd(&loaded.progs.afx_decap)?,
+                own_map(&loaded.maps.counters)?,
+                own_map(&loaded.maps.tunnel_ends)?,
+            ))
+        })?;
+        for address in addresses {
+            let mapped = match address {
+                IpAddr::V4(address) => address.to_ipv6_mapped(),
+                IpAddr::V6(address) => *address,
+            };
+            tunnel_ends.update(&mapped.octets(), &1u32.to_ne_bytes(), MapFlags::ANY).map_err(|error| {
+                Error::Map { action: format!("add the tunnel end {address}"), source: io_error(error) }
+            })?;
+        }
+        Ok(Self { program, counters })
+    }
+
+    pub(crate) fn counters(&self) -> Result<DecapCounters, Error> {
+        DecapCounters::read(&self.counters, 0)
+    }
+}

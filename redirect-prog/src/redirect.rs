@@ -1,0 +1,427 @@
+//! The redirect program on one port: loaded, attached, steered, given sockets.
+
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use libbpf_rs::skel::{OpenSkel, SkelBuilder};
+use libbpf_rs::{MapCore, MapFlags, MapHandle, OpenMapMut};
+
+use crate::beat::{Beat, Beats};
+use crate::counters::Counters;
+use crate::error::{Error, io_error};
+use crate::link::{AttachMode, Attached, Link};
+use crate::program::redirect::RedirectSkelBuilder;
+use crate::program::{load_error, own_fd, own_map, with_log};
+use crate::steering::Steering;
+use crate::tables::{TABLES, Tables};
+
+const PROGRAM: &str = "redirect";
+const XDP_DROP: u32 = libbpf_sys::XDP_DROP;
+const XDP_PASS: u32 = libbpf_sys::XDP_PASS;
+
+/// What is settled when the redirect program is loaded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::exhaustive_structs, reason = "made by struct update from Default")]
+pub struct Options {
+    /// Native or generic.
+    pub mode: AttachMode,
+    /// Queues 0 to this number less one can have sockets; packets of others go to the kernel. Each queue costs
+    /// 136 bytes and 64 bytes a CPU.
+    pub queues: u32,
+    /// The bytes of a packet that fit a frame of the sockets: frame size less headroom less
+    /// `XDP_PACKET_HEADROOM` (256 bytes), of all frames a packet can take in multi-buffer.
+    pub frame_limit: u32,
+    /// Accept packets in several buffers (`xdp.frags`): the sockets need `XDP_USE_SG`.
+    pub multi_buffer: bool,
+    /// How long a worker's beat may stand still; `None` for no heartbeat. Rounded up to the kernel's tick.
+    pub stall_limit: Option<Duration>,
+    /// What becomes of a stalled worker's packets; `None` for what suits the steering: pass with
+    /// [`Steering::All`], and with [`Steering::Match`] drop, since the kernel would answer with resets.
+    pub on_stall: Option<OnStall>,
+    /// Upper bound on the entries of each steering table: one a rule, two for a rule with a port.
+    pub max_rules: u32,
+    /// Upper bound on the prefixes of each version of IP in the blocklist.
+    pub max_blocked: u32,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            mode: AttachMode::Auto,
+            queues: 64,
+            frame_limit: 4096 - 256,
+            multi_buffer: false,
+            stall_limit: Some(Duration::from_millis(500)),
+            on_stall: None,
+            max_rules: 16_384,
+            max_blocked: 65_536,
+        }
+    }
+}
+
+/// What becomes of steered packets whose worker is stalled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum OnStall {
+    /// They go to the kernel's stack.
+    Pass,
+    /// They are dropped and counted.
+    Drop,
+}
+
+/// The redirect program, attached to a port until this is dropped or the process ends.
+///
+/// Drop it before the sockets: packets that arrive in between go to the kernel instead of a dying socket.
+#[derive(Debug)]
+pub struct Redirect {
+    link: Link,
+    loaded: Loaded,
+}
+
+impl Redirect {
+    /// Loads the program and attaches it to the interface `ifindex` of the calling thread's network namespace.
+    /// Until sockets are registered, every packet goes to the kernel.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Load`] where the kernel refuses the program (too old, no permission), [`Error::Occupied`] where the
+    /// interface has an XDP program already, [`Error::Attach`] where it takes none in the mode demanded,
+    /// [`Error::Map`] where the steering has too many rules. Nothing is left behind.
+    pub fn attach(ifindex: u32, steering: &Steering, options: &Options) -> Result<Self, Error> {
+        let loaded = Loaded::new(steering, options)?;
+        let link = Link::attach(loaded.program.as_fd(), ifindex, options.mode)?;
+        Ok(Self { link, loaded })
+    }
+
+    /// The mode that the program is attached in.
+    pub fn mode(&self) -> Attached {
+        self.link.mode()
+    }
+
+    /// Why native mode did not work, where [`AttachMode::Auto`] fell back to generic mode.
+    pub fn fallback(&self) -> Option<&io::Error> {
+        self.link.fallback()
+    }
+
+    /// Steers `queue` to `socket`, an AF_XDP socket bound to that queue of this port. The socket's closing undoes it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::QueueOutOfRange`]; [`Error::Map`] where the descriptor is no AF_XDP socket with a ring.
+    pub fn register(&self, queue: u32, socket: BorrowedFd<'_>) -> Result<(), Error> {
+        self.loaded.register(queue, socket)
+    }
+
+    /// Gives the packets of `queue` back to the kernel. Without a socket there, does nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::QueueOutOfRange`], [`Error::Map`].
+    pub fn unregister(&self, queue: u32) -> Result<(), Error> {
+        self.loaded.unregister(queue)
+    }
+
+    /// The heartbeat of the worker that owns `queue`. Without one, a registered queue is stalled after the limit.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::QueueOutOfRange`]; [`Error::BeatTaken`] while another [`Beat`] of the queue exists.
+    pub fn beat(&self, queue: u32) -> Result<Beat, Error> {
+        self.loaded.beat(queue)
+    }
+
+    /// Changes the steering while packets flow: what both old and new steer is steered throughout.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Map`] where there are too many rules, [`Error::Load`] or [`Error::Link`] where a program that is
+    /// needed for it could not be put in place: the old steering stays.
+    pub fn update_steering(&mut self, steering: &Steering) -> Result<(), Error> {
+        let tables = self.loaded.tables.steering(steering);
+        let steer_all = *steering == Steering::All;
+        self.loaded.change(tables, steer_all, |program| self.link.update(program))
+    }
+
+    /// Replaces the blocklist, empty at first, while packets flow: packets from these prefixes are dropped, on
+    /// all queues, whether steered or not.
+    ///
+    /// # Errors
+    ///
+    /// As [`update_steering`](Self::update_steering): the old blocklist stays.
+    pub fn update_blocklist(&mut self, blocklist: &[IpNet]) -> Result<(), Error> {
+        let tables = self.loaded.tables.blocking(blocklist);
+        let steer_all = self.loaded.config.steer_all;
+        self.loaded.change(tables, steer_all, |program| self.link.update(program))
+    }
+
+    /// The counters of all queues, summed. Takes a system call a queue.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Map`].
+    pub fn counters(&self) -> Result<Counters, Error> {
+        self.loaded.counters()
+    }
+
+    /// The counters of one queue.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::QueueOutOfRange`], [`Error::Map`].
+    pub fn queue_counters(&self, queue: u32) -> Result<Counters, Error> {
+        self.loaded.check(queue)?;
+        Counters::read(&self.loaded.maps.counters, queue)
+    }
+
+    /// Takes the program off the port. Dropping does the same, but cannot say that it failed.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Link`].
+    pub fn detach(self) -> Result<(), Error> {
+        self.link.detach()
+    }
+}
+
+/// What is compiled into one instance of the program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Config {
+    steer_all: bool,
+    classes: u32,
+    block4: bool,
+    block6: bool,
+}
+
+impl Config {
+    fn new(tables: &Tables, steer_all: bool) -> Self {
+        Self { steer_all, classes: tables.classes(), block4: tables.blocks4(), block6: tables.blocks6() }
+    }
+}
+
+/// The program and its maps, loaded: all but the attachment.
+#[derive(Debug)]
+pub(crate) struct Loaded {
+    pub(crate) program: OwnedFd,
+    maps: Maps,
+    beats: Arc<Beats>,
+    tables: Tables,
+    config: Config,
+    options: Options,
+}
+
+/// Shared by all instances of the program.
+#[derive(Debug)]
+struct Maps {
+    sockets: MapHandle,
+    beats: MapHandle,
+    watches: MapHandle,
+    counters: MapHandle,
+    tables: [MapHandle; TABLES],
+}
+
+impl Loaded {
+    pub(crate) fn new(steering: &Steering, options: &Options) -> Result<Self, Error> {
+        let tables = Tables::default().steering(steering);
+        let config = Config::new(&tables, *steering == Steering::All);
+        let (program, maps) = load(config, options, None)?;
+        let beats =
+            Beats::map(maps.beats.as_fd(), options.queues).map_err(|source| load_error(PROGRAM, source))?;
+        tables.extend(&Tables::default(), &maps.tables)?;
+        Ok(Self { program, maps, beats, tables, config, options: options.clone() })
+    }
+
+    /// Goes over to `tables`. What is to be matched is there before a program that looks for it, and what is not
+    /// goes last. A new program is handed to `attach` only where what is compiled into it changes.
+    pub(crate) fn change(
+        &mut self,
+        tables: Tables,
+        steer_all: bool,
+        attach: impl FnOnce(BorrowedFd<'_>) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let config = Config::new(&tables, steer_all);
+        tables.extend(&self.tables, &self.maps.tables)?;
+        if config != self.config {
+            let replaced = load(config, &self.options, Some(&self.maps)).and_then(|(program, _)| {
+                attach(program.as_fd())?;
+                Ok(program)
+            });
+            match replaced {
+                Ok(program) => self.program = program,
+                Err(error) => {
+                    tables.retract(&self.tables, &self.maps.tables);
+                    return Err(error);
+                }
+            }
+        }
+        let old = std::mem::replace(&mut self.tables, tables);
+        self.config = config;
+        self.tables.prune(&old, &self.maps.tables)
+    }
+
+    pub(crate) fn register(&self, queue: u32, socket: BorrowedFd<'_>) -> Result<(), Error> {
+        self.check(queue)?;
+        let action = || format!("register a socket for queue {queue}");
+        // A beat that was never written: the new socket's worker has the whole limit from its first packet on.
+        let mut watch = [0; crate::beat::SLOT_SIZE];
+        watch[..8].fill(0xff);
+        let key = queue.to_ne_bytes();
+        self.maps
+            .watches
+            .update(&key, &watch, MapFlags::ANY)
+            .and_then(|()| self.maps.sockets.update(&key, &socket.as_raw_fd().to_ne_bytes(), MapFlags::ANY))
+            .map_err(|error| Error::Map { action: action(), source: io_error(error) })
+    }
+
+    pub(crate) fn unregister(&self, queue: u32) -> Result<(), Error> {
+        self.check(queue)?;
+        self.maps.sockets.delete(&queue.to_ne_bytes()).map_err(|error| Error::Map {
+            action: format!("remove the socket of queue {queue}"),
+            source: io_error(error),
+        })
+    }
+
+    pub(crate) fn beat(&self, queue: u32) -> Result<Beat, Error> {
+        self.check(queue)?;
+        self.beats.take(queue)
+    }
+
+    pub(crate) fn counters(&self) -> Result<Counters, Error> {
+        let mut sum = Counters::default();
+        for slot in 0..=self.options.queues {
+            sum += Counters::read(&self.maps.counters, slot)?;
+        }
+        Ok(sum)
+    }
+
+    fn check(&self, queue: u32) -> Result<(), Error> {
+        let queues = self.options.queues;
+        if queue < queues { Ok(()) } else { Err(Error::QueueOutOfRange { queue, queues }) }
+    }
+}
+
+/// Loads an instance of the program, with maps of its own or those of an earlier instance.
+fn load(config: Config, options: &Options, shared: Option<&Maps>) -> Result<(OwnedFd, Maps), Error> {
+    let stall_jiffies = match options.stall_limit {
+        None => 0,
+        Some(limit) => jiffies(limit).map_err(|source| load_error(PROGRAM, source))?,
+    };
+    let on_stall = options.on_stall.unwrap_or(if config.steer_all { OnStall::Pass } else { OnStall::Drop });
+
+    with_log(PROGRAM, || {
+        let mut object = MaybeUninit::uninit();
+        let mut open = RedirectSkelBuilder::default().open(&mut object)?;
+        let constants = open.maps.rodata_data.as_mut().expect("the program has constants");
+        constants.steer_all = config.steer_all.into();
+        constants.classes = config.classes;
+        constants.block4 = config.block4.into();
+        constants.block6 = config.block6.into();
+        constants.queues = options.queues;
+        constants.frame_limit = options.frame_limit;
+        constants.multi_buffer = options.multi_buffer.into();
+        constants.stall_jiffies = stall_jiffies;
+        constants.stall_verdict = match on_stall {
+            OnStall::Pass => XDP_PASS,
+            OnStall::Drop => XDP_DROP,
+        };
+        if options.multi_buffer {
+            open.progs.afx_redirect.set_flags(libbpf_sys::BPF_F_XDP_HAS_FRAGS);
+        }
+
+        let maps = &mut open.maps;
+        let set_up = |map: &mut OpenMapMut<'_>, entries: u32, shared: Option<&MapHandle>| match shared {
+            Some(shared) => map.reuse_fd(shared.as_fd()),
+            None => map.set_max_entries(entries),
+        };
+        set_up(&mut maps.sockets, options.queues, shared.map(|maps| &maps.sockets))?;
+        set_up(&mut maps.beats, options.queues, shared.map(|maps| &maps.beats))?;
+        set_up(&mut maps.watches, options.queues, shared.map(|maps| &maps.watches))?;
+        set_up(&mut maps.counters, options.queues + 1, shared.map(|maps| &maps.counters))?;
+        let tables = [
+            (&mut maps.hosts4, options.max_rules),
+            (&mut maps.hosts6, options.max_rules),
+            (&mut maps.nets4, options.max_rules),
+            (&mut maps.nets6, options.max_rules),
+            (&mut maps.blocked4, options.max_blocked),
+            (&mut maps.blocked6, options.max_blocked),
+        ];
+        for (index, (map, entries)) in tables.into_iter().enumerate() {
+            set_up(map, entries, shared.map(|maps| &maps.tables[index]))?;
+        }
+
+        let loaded = open.load()?;
+        let maps = &loaded.maps;
+        let maps = Maps {
+            sockets: own_map(&maps.sockets)?,
+            beats: own_map(&maps.beats)?,
+            watches: own_map(&maps.watches)?,
+            counters: own_map(&maps.counters)?,
+            tables: [
+                own_map(&maps.hosts4)?,
+                own_map(&maps.hosts6)?,
+                own_map(&maps.nets4)?,
+                own_map(&maps.nets6)?,
+                own_map(&maps.blocked4)?,
+                own_map(&maps.blocked6)?,
+            ],
+        };
+        Ok((own_fd(&loaded.progs.afx_redirect)?, maps))
+    })
+}
+
+/// `limit` in ticks of the kernel, rounded up, at least one.
+#[allow(unsafe_code, reason = "the standard library does not tell a clock's resolution")]
+fn jiffies(limit: Duration) -> io::Result<u64> {
+    let mut tick = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // The coarse clocks advance by the tick, whatever CONFIG_HZ the kernel was built with.
+    // SAFETY: the kernel writes one timespec, which lives through the call.
+    if unsafe { libc::clock_getres(libc::CLOCK_MONOTONIC_COARSE, &raw mut tick) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let tick_ns = u128::from(tick.tv_nsec.unsigned_abs().max(1));
+    Ok(u64::try_from(limit.as_nanos().div_ceil(tick_ns)).unwrap_or(u64::MAX).max(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::IpAddr;
+
+    use super::*;
+    use crate::testing::{XskSocket, ifindex, in_namespace, run};
+    use crate::{Protocol, Rule};
+
+    #[test]
+    fn smoke() {
+        in_namespace(|| {
+            let b = ifindex("veth1");
+            let mut redirect = Redirect::attach(b, &Steering::All, &Options::default()).unwrap();
+            assert_eq!(redirect.mode(), Attached::Native);
+            let socket = XskSocket::bind("veth1", 2);
+            redirect.register(2, socket.fd()).unwrap();
+            let out = run(redirect.loaded.program.as_fd(), &[0; 64], b, 2).unwrap();
+            assert_eq!(out.verdict, libbpf_sys::XDP_REDIRECT);
+            let vip: IpAddr = "10.0.0.1".parse().unwrap();
+            let rule = Rule::new(vip, Some(443), Some(Protocol::TCP)).unwrap();
+            let net = Rule::new("fd00::/8".parse::<IpNet>().unwrap(), None, None).unwrap();
+            redirect.update_steering(&Steering::Match(vec![rule])).unwrap();
+            redirect.update_steering(&Steering::Match(vec![rule, net])).unwrap();
+            redirect.update_blocklist(&["10.1.0.0/16".parse().unwrap()]).unwrap();
+            let mut rules = vec![];
+            for port in [None, Some(1)] {
+                for protocol in [None, Some(Protocol::TCP)] {
+                    for to in ["10.0.0.1/32", "10.0.0.0/8", "fd00::/8", "fd00::1/128"] {
+                        rules.push(Rule::new(to.parse::<IpNet>().unwrap(), port, protocol).unwrap());
+                    }
+                }
+            }
+            redirect.update_steering(&Steering::Match(rules)).unwrap();
+            let error = Redirect::attach(b, &Steering::All, &Options::default()).unwrap_err();
+            assert!(error.to_string().contains("afx_redirect` in native mode"), "{error}");
+            redirect.detach().unwrap();
+            let _decap = crate::Decap::attach(b, &crate::TunnelEnds::Any, AttachMode::Generic).unwrap();
+        });
+    }
+}
