@@ -1,0 +1,3 @@
+//! The steps of a pipeline.
+
+pub mod balancer;
