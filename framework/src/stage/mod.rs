@@ -1,3 +1,4 @@
+<<<<<<< HEAD
 //! Stages: the steps of a pipeline.
 //!
 //! A stage sees whole batches, settles the packets that are its business and leaves the others
@@ -113,3 +114,8 @@ impl fmt::Debug for Snapshot {
         f.write_str("Snapshot")
     }
 }
+=======
+//! The steps of a pipeline.
+
+pub mod balancer;
+>>>>>>> lb

@@ -1,0 +1,458 @@
+//! The connection table: which real serves a flow that was seen before.
+//!
+//! One table per worker, of fixed size: nothing is allocated and nothing is locked once it is made.
+//!
+//! # Layout
+//!
+//! A bucket is one cache line of four entries. A flow may stand in either of two buckets; the second follows
+//! from the first and the tag alone, so that an entry can be moved to its other bucket (Fan et al., CoNEXT
+//! 2014). The table has room for half as many again as its capacity, rounded up to a power of two; filled to
+//! capacity it finds a place for all. An entry has 16 bytes, hence 24 to 48 bytes per connection (32 where
+//! the capacity is a power of two), IPv6 as IPv4.
+//!
+//! # Flows are known by hash
+//!
+//! An entry holds not the flow's 13 or 37 bytes but 64 bits of a hash under a secret key, compared in
+//! buckets that another 64 bits choose ([`FlowHash`]). A flow that is not in the table meets at most 8
+//! entries, so it is taken for another one with a probability of at most 8 * 2^-64: at ten million *new* flows
+//! per second, once in some 7,000 years. What happens then is that one new connection goes to the real of another
+//! one. Without the key nobody can bring it about. Entries with their addresses in full would need two to four
+//! times the memory, and a second cache line per lookup. The price: the table can tell where a given flow
+//! goes, but not list the addresses of its flows.
+//!
+//! # When it is full
+//!
+//! A new flow gets an entry always. If there is no room in its buckets, nor in those that their entries could
+//! move to, then the entry of least worth goes: closing before opening before established, the longest
+//! silent first. It is counted. A flow that lost its entry is not lost: it is a new one, and
+//! [`maglev`](super::maglev) sends it where it went before unless the reals have changed.
+
+use super::flow::FlowHash;
+use super::real::RealId;
+
+mod memory;
+mod state;
+
+use state::Meta;
+pub use state::{Signal, State, Tick, Timeouts};
+
+/// A table of connections; see the [module](self).
+///
+/// ```
+/// use afx::stage::balancer::connections::{Connections, Signal, Tick, Timeouts};
+/// use afx::stage::balancer::{flow::FlowHasher, real::RealId};
+///
+/// let mut connections = Connections::new(1 << 10, Timeouts::default());
+/// let now = Tick::from_ns(0);
+/// let flow = FlowHasher::random()?.v4([192, 0, 2, 1].into(), 40_000, [198, 51, 100, 1].into(), 443, 6);
+///
+/// connections.prefetch(flow); // of every packet of a batch, then:
+/// assert_eq!(connections.lookup(flow, Signal::Open, now), None);
+/// connections.insert(flow, RealId::new(3, 0), Signal::Open, now);
+/// assert_eq!(connections.lookup(flow, Signal::Data, now), Some(RealId::new(3, 0)));
+/// # Ok::<(), std::io::Error>(())
+/// ```
+pub struct Connections {
+    buckets: memory::HugeTable<Bucket>,
+    /// The number of buckets less one, all ones in binary.
+    mask: usize,
+    capacity: usize,
+    len: usize,
+    timeouts: [u32; 16],
+    per_real: Box<[u32]>,
+    counters: Counters,
+    sweep: Sweep,
+}
+
+/// What became of the entries of a table, since it was made.
+///
+/// `inserted` is at any time the number of entries there are plus all the others.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Entries made.
+    pub inserted: u64,
+    /// Entries whose flow had been silent for its timeout.
+    pub expired: u64,
+    /// Entries removed by [`Connections::remove`], or because a new connection took their place.
+    pub removed: u64,
+    /// Entries of connections that were closing, which had to go for lack of room.
+    pub evicted_closing: u64,
+    /// Entries of connections that were in use, which had to go for lack of room: the table is too small, or
+    /// under attack.
+    pub evicted_live: u64,
+}
+
+/// One entry, as [`Connections::iter_from`] and [`Connections::peek`] show it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Connection {
+    /// The flow's tag: [`FlowHash::tag`].
+    pub tag: u64,
+    /// Who serves it.
+    pub real: RealId,
+    /// How far it is.
+    pub state: State,
+    /// For how long the client has been silent.
+    pub idle: std::time::Duration,
+}
+
+const LANES: usize = 4;
+
+/// Four entries in one cache line. A lane is empty when its tag is 0.
+#[derive(Clone, Copy, bytemuck::Zeroable)]
+#[repr(C, align(64))]
+struct Bucket {
+    tags: [u64; LANES],
+    reals: [u32; LANES],
+    metas: [Meta; LANES],
+}
+
+const _: () = assert!(size_of::<Bucket>() == 64);
+
+impl Bucket {
+    #[inline(always)]
+    fn find(&self, tag: u64) -> Option<usize> {
+        // All four compared without a branch: it is open which one matches, and whether any does.
+        let matches = (0..LANES).fold(0_u32, |mask, lane| mask | u32::from(self.tags[lane] == tag) << lane);
+        (matches != 0).then(|| matches.trailing_zeros() as usize)
+    }
+
+    fn empty(&self) -> usize {
+        self.tags.iter().filter(|&&tag| tag == 0).count()
+    }
+}
+
+/// Where an entry stands.
+#[derive(Clone, Copy)]
+struct Place {
+    bucket: usize,
+    lane: usize,
+}
+
+/// The search for expired entries, a few buckets at a time.
+struct Sweep {
+    next: usize,
+    last: Tick,
+    /// Work outstanding, in buckets times [`Sweep::PERIOD`].
+    due: u64,
+}
+
+impl Sweep {
+    /// In which time each bucket is visited once, in ticks: 10 s.
+    const PERIOD: u64 = Tick::count(std::time::Duration::from_secs(10)) as u64;
+    /// The most buckets visited per call: 64 KiB of memory, a few microseconds.
+    const MOST: u64 = 1024;
+}
+
+impl Connections {
+    /// An empty table with room for `capacity` connections.
+    ///
+    /// # Panics
+    /// If the memory for them is more than there are addresses.
+    #[must_use]
+    pub fn new(capacity: usize, timeouts: Timeouts) -> Self {
+        let buckets = (capacity + capacity / 2).div_ceil(LANES).next_power_of_two().max(2);
+        Self {
+            buckets: memory::table(buckets),
+            mask: buckets - 1,
+            capacity,
+            len: 0,
+            timeouts: timeouts.ticks(),
+            per_real: vec![0; RealId::LIMIT].into_boxed_slice(),
+            counters: Counters::default(),
+            sweep: Sweep { next: 0, last: Tick::from_ns(0), due: 0 },
+        }
+    }
+
+    /// Gets a flow's buckets on their way into the cache. Worth it when called for a whole batch before the
+    /// first [`lookup`](Self::lookup): memory then answers for all at the same time.
+    #[inline]
+    pub fn prefetch(&self, flow: FlowHash) {
+        let first = self.first_bucket(flow);
+        memory::prefetch_write(&self.buckets[first].tags[0]);
+        memory::prefetch_write(&self.buckets[self.other_bucket(first, tag_of(flow))].tags[0]);
+    }
+
+    /// The real that serves this flow, whose next packet says `signal`.
+    ///
+    /// `None` when the flow is not in the table, has been silent for too long, or begins anew.
+    #[inline]
+    pub fn lookup(&mut self, flow: FlowHash, signal: Signal, now: Tick) -> Option<RealId> {
+        let place = self.find(flow)?;
+        let bucket = &mut self.buckets[place.bucket];
+        let meta = bucket.metas[place.lane];
+        if is_expired(&self.timeouts, meta, now) {
+            self.clear(place);
+            self.counters.expired += 1;
+            return None;
+        }
+        let Some(state) = meta.state().after(signal) else {
+            self.clear(place);
+            self.counters.removed += 1;
+            return None;
+        };
+        let next = Meta::new(state, now);
+        // Most packets come within the tick of the one before: then the cache line stays clean.
+        if next != meta {
+            bucket.metas[place.lane] = next;
+        }
+        Some(RealId::from_bits(bucket.reals[place.lane]))
+    }
+
+    /// What the table says of a flow, without counting it as use.
+    #[must_use]
+    pub fn peek(&self, flow: FlowHash, now: Tick) -> Option<Connection> {
+        let place = self.find(flow)?;
+        self.show(place, now)
+    }
+
+    /// Lets `real` serve this flow, whose first packet says `signal`. A flow that is in the table already gets
+    /// the new real instead of its old one.
+    ///
+    /// Returns the connection that had to go for lack of room; see the [module](self).
+    pub fn insert(&mut self, flow: FlowHash, real: RealId, signal: Signal, now: Tick) -> Option<Connection> {
+        let mut evicted = None;
+        let place = match self.find(flow) {
+            Some(place) => {
+                self.clear(place);
+                self.counters.removed += 1;
+                place
+            }
+            None => match self.room(flow, now) {
+                Some(place) => place,
+                None => {
+                    let place = self.least_worth(flow, now);
+                    evicted = self.evict(place, now);
+                    place
+                }
+            },
+        };
+        let bucket = &mut self.buckets[place.bucket];
+        bucket.tags[place.lane] = tag_of(flow);
+        bucket.reals[place.lane] = real.to_bits();
+        bucket.metas[place.lane] = Meta::new(State::first(signal), now);
+        self.len += 1;
+        self.per_real[usize::from(real.index())] += 1;
+        self.counters.inserted += 1;
+        evicted
+    }
+
+    /// Forgets a flow, because its real is gone for instance. Returns that real.
+    pub fn remove(&mut self, flow: FlowHash) -> Option<RealId> {
+        let place = self.find(flow)?;
+        self.counters.removed += 1;
+        Some(self.clear(place))
+    }
+
+    /// Forgets some of those that were silent for too long; to be called often. The work per call is bounded,
+    /// and such that each entry is looked at every ten seconds if this is called a thousand times a second or
+    /// more, with room for 16 million connections.
+    pub fn tick(&mut self, now: Tick) {
+        let all = self.buckets.len() as u64;
+        let elapsed = u64::from(now.since(self.sweep.last));
+        self.sweep.last = now;
+        self.sweep.due = (self.sweep.due + elapsed * all).min(all * Sweep::PERIOD);
+        let visits = (self.sweep.due / Sweep::PERIOD).min(Sweep::MOST);
+        self.sweep.due -= visits * Sweep::PERIOD;
+        for _ in 0..visits {
+            self.expire(self.sweep.next, now);
+            self.sweep.next = (self.sweep.next + 1) & self.mask;
+        }
+    }
+
+    /// The number of entries. One that was silent for too long counts until [`tick`](Self::tick) gets to it.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there is no entry.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// For how many connections the table was made.
+    #[must_use]
+    pub fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    /// The memory of the table in bytes.
+    #[must_use]
+    pub fn memory_bytes(&self) -> usize {
+        self.buckets.len() * size_of::<Bucket>()
+    }
+
+    /// How many entries a real has; exact as [`len`](Self::len) is.
+    ///
+    /// Generations are not told apart: a real's index is not given to another while this is above 0.
+    #[inline]
+    #[must_use]
+    pub fn connections_of(&self, real: RealId) -> u32 {
+        self.per_real[usize::from(real.index())]
+    }
+
+    /// What became of the entries so far.
+    #[must_use]
+    pub fn counters(&self) -> Counters {
+        self.counters
+    }
+
+    /// All connections in use, from a position on, each with the position after it.
+    ///
+    /// A worker cannot stop for millions of entries: it takes some, notes the last position, and goes on
+    /// from there in a later turn. A connection that moves meanwhile may show up twice or not at all.
+    pub fn iter_from(&self, position: usize, now: Tick) -> impl Iterator<Item = (usize, Connection)> + '_ {
+        (position..self.buckets.len() * LANES).filter_map(move |position| {
+            let place = Place { bucket: position / LANES, lane: position % LANES };
+            Some((position + 1, self.show(place, now)?))
+        })
+    }
+
+    #[inline(always)]
+    fn first_bucket(&self, flow: FlowHash) -> usize {
+        flow.index as usize & self.mask
+    }
+
+    /// From either of an entry's buckets the other one.
+    #[inline(always)]
+    fn other_bucket(&self, bucket: usize, tag: u64) -> usize {
+        bucket ^ ((tag >> 32) as usize | 1) & self.mask
+    }
+
+    #[inline(always)]
+    fn find(&self, flow: FlowHash) -> Option<Place> {
+        let tag = tag_of(flow);
+        let first = self.first_bucket(flow);
+        if let Some(lane) = self.buckets[first].find(tag) {
+            return Some(Place { bucket: first, lane });
+        }
+        let second = self.other_bucket(first, tag);
+        self.buckets[second].find(tag).map(|lane| Place { bucket: second, lane })
+    }
+
+    /// An empty lane for a flow, made so if need be by forgetting the expired and by moving another entry.
+    fn room(&mut self, flow: FlowHash, now: Tick) -> Option<Place> {
+        let first = self.first_bucket(flow);
+        let second = self.other_bucket(first, tag_of(flow));
+        if let Some(place) = self.empty_lane(first, second) {
+            return Some(place);
+        }
+        self.expire(first, now);
+        self.expire(second, now);
+        if let Some(place) = self.empty_lane(first, second) {
+            return Some(place);
+        }
+        // Above capacity most buckets are full: moving would cost eight cache misses, mostly in vain, and
+        // that is the very moment of an attack.
+        if self.len >= self.capacity {
+            return None;
+        }
+        let entries =
+            [first, second].into_iter().flat_map(|b| (0..LANES).map(move |lane| Place { bucket: b, lane }));
+        for from in entries {
+            let bucket = self.buckets[from.bucket];
+            let other = self.other_bucket(from.bucket, bucket.tags[from.lane]);
+            self.expire(other, now);
+            if let Some(lane) = self.buckets[other].find(0) {
+                let to = &mut self.buckets[other];
+                to.tags[lane] = bucket.tags[from.lane];
+                to.reals[lane] = bucket.reals[from.lane];
+                to.metas[lane] = bucket.metas[from.lane];
+                self.buckets[from.bucket].tags[from.lane] = 0;
+                return Some(from);
+            }
+        }
+        None
+    }
+
+    /// An empty lane in the emptier of two buckets: so both fill evenly, and late.
+    fn empty_lane(&self, first: usize, second: usize) -> Option<Place> {
+        let emptier = if self.buckets[second].empty() > self.buckets[first].empty() { second } else { first };
+        self.buckets[emptier].find(0).map(|lane| Place { bucket: emptier, lane })
+    }
+
+    /// Of the entries in a flow's buckets, all of them taken, the one that goes first.
+    fn least_worth(&self, flow: FlowHash, now: Tick) -> Place {
+        let first = self.first_bucket(flow);
+        let second = self.other_bucket(first, tag_of(flow));
+        [first, second]
+            .into_iter()
+            .flat_map(|bucket| (0..LANES).map(move |lane| Place { bucket, lane }))
+            .min_by_key(|place| {
+                let meta = self.buckets[place.bucket].metas[place.lane];
+                (meta.state().worth(), std::cmp::Reverse(now.since(meta.seen())))
+            })
+            .expect("two buckets have eight entries")
+    }
+
+    fn evict(&mut self, place: Place, now: Tick) -> Option<Connection> {
+        let evicted = self.show(place, now);
+        match self.buckets[place.bucket].metas[place.lane].state() {
+            State::Closing => self.counters.evicted_closing += 1,
+            State::Opening | State::Established | State::Datagram => self.counters.evicted_live += 1,
+        }
+        self.clear(place);
+        evicted
+    }
+
+    /// Empties the lanes of a bucket whose flows were silent for too long.
+    #[inline]
+    fn expire(&mut self, bucket: usize, now: Tick) {
+        for lane in 0..LANES {
+            let Bucket { tags, metas, .. } = &self.buckets[bucket];
+            if tags[lane] != 0 && is_expired(&self.timeouts, metas[lane], now) {
+                self.clear(Place { bucket, lane });
+                self.counters.expired += 1;
+            }
+        }
+    }
+
+    /// Empties a lane that holds an entry.
+    fn clear(&mut self, place: Place) -> RealId {
+        let bucket = &mut self.buckets[place.bucket];
+        bucket.tags[place.lane] = 0;
+        let real = RealId::from_bits(bucket.reals[place.lane]);
+        self.len -= 1;
+        self.per_real[usize::from(real.index())] -= 1;
+        real
+    }
+
+    fn show(&self, place: Place, now: Tick) -> Option<Connection> {
+        let bucket = &self.buckets[place.bucket];
+        let (tag, meta) = (bucket.tags[place.lane], bucket.metas[place.lane]);
+        if tag == 0 || is_expired(&self.timeouts, meta, now) {
+            return None;
+        }
+        Some(Connection {
+            tag,
+            real: RealId::from_bits(bucket.reals[place.lane]),
+            state: meta.state(),
+            idle: Tick::duration(now.since(meta.seen())),
+        })
+    }
+}
+
+impl std::fmt::Debug for Connections {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Connections")
+            .field("len", &self.len)
+            .field("capacity", &self.capacity)
+            .field("counters", &self.counters)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A flow's tag. 0 means an empty lane, so the one flow in 2^64 that has it shares 1 with another.
+#[inline(always)]
+fn tag_of(flow: FlowHash) -> u64 {
+    flow.tag.max(1)
+}
+
+#[inline(always)]
+fn is_expired(timeouts: &[u32; 16], meta: Meta, now: Tick) -> bool {
+    now.since(meta.seen()) >= timeouts[meta.state() as usize]
+}
+
+#[cfg(test)]
+mod tests;

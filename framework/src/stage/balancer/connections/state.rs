@@ -1,0 +1,244 @@
+//! The life of a connection as a balancer sees it, which is the client's half only: servers answer directly.
+
+use std::time::Duration;
+
+/// A moment in coarse units of 2^26 ns (67 ms), as fine as idle times need to be.
+///
+/// 28 bits are kept: it repeats after 208 days, so that no timeout may exceed [`Timeouts::MAX`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tick(u32);
+
+impl Tick {
+    const SHIFT: u32 = 26;
+    const BITS: u32 = 28;
+    const MASK: u32 = (1 << Self::BITS) - 1;
+
+    /// The tick of a monotonic clock's reading in ns.
+    #[inline]
+    #[must_use]
+    pub const fn from_ns(ns: u64) -> Self {
+        Self((ns >> Self::SHIFT) as u32 & Self::MASK)
+    }
+
+    /// Ticks from `earlier` to this moment; 0 if `earlier` is the later one.
+    #[inline]
+    pub(super) const fn since(self, earlier: Self) -> u32 {
+        let ticks = self.0.wrapping_sub(earlier.0) & Self::MASK;
+        if ticks > Self::MASK / 2 { 0 } else { ticks }
+    }
+
+    /// As many ticks as a duration needs to be over for sure.
+    pub(super) const fn count(duration: Duration) -> u32 {
+        duration.as_nanos().div_ceil(1 << Self::SHIFT) as u32
+    }
+
+    pub(super) const fn duration(ticks: u32) -> Duration {
+        Duration::from_nanos((ticks as u64) << Self::SHIFT)
+    }
+}
+
+/// What a packet says about its connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Signal {
+    /// A TCP segment that asks for a connection: SYN.
+    Open,
+    /// A TCP segment within one.
+    Data,
+    /// A TCP segment that ends one: FIN or RST.
+    Close,
+    /// A packet of a protocol without connections, UDP for one.
+    Datagram,
+}
+
+impl Signal {
+    /// What a TCP header's flags say (RFC 9293, section 3.1: the byte with URG, ACK, PSH, RST, SYN and FIN).
+    #[inline]
+    #[must_use]
+    pub const fn of_tcp_flags(flags: u8) -> Self {
+        const FIN: u8 = 0x01;
+        const SYN: u8 = 0x02;
+        const RST: u8 = 0x04;
+        const ACK: u8 = 0x10;
+        if flags & (FIN | RST) != 0 {
+            Self::Close
+        } else if flags & (SYN | ACK) == SYN {
+            Self::Open
+        } else {
+            Self::Data
+        }
+    }
+}
+
+/// How far a connection is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// One packet was seen, or SYNs only. A flood from forged addresses makes nothing but these.
+    Opening = 1,
+    /// TCP, and the client sent more than a SYN.
+    Established = 2,
+    /// TCP, and the client sent FIN or RST.
+    Closing = 3,
+    /// UDP, and the client sent more than one packet.
+    Datagram = 4,
+}
+
+impl State {
+    /// The state of a connection whose first packet this is.
+    #[inline]
+    pub(super) const fn first(signal: Signal) -> Self {
+        match signal {
+            Signal::Close => Self::Closing,
+            Signal::Open | Signal::Data | Signal::Datagram => Self::Opening,
+        }
+    }
+
+    /// The state after one more packet. `None` if that packet belongs to a new connection: a client that asks
+    /// for a connection from the port of one that is closing.
+    #[inline]
+    pub(super) const fn after(self, signal: Signal) -> Option<Self> {
+        match (self, signal) {
+            (Self::Closing, Signal::Open) => None,
+            (Self::Closing, _) | (_, Signal::Close) => Some(Self::Closing),
+            (Self::Opening, Signal::Data) => Some(Self::Established),
+            (Self::Opening, Signal::Datagram) => Some(Self::Datagram),
+            // A SYN within an established connection may be forged: it takes nothing from it.
+            (state, Signal::Open | Signal::Data | Signal::Datagram) => Some(state),
+        }
+    }
+
+    /// Who has to go first when there is no room: lower goes before higher.
+    pub(super) const fn worth(self) -> u8 {
+        match self {
+            Self::Closing => 0,
+            Self::Opening => 1,
+            Self::Established | Self::Datagram => 2,
+        }
+    }
+}
+
+/// State and time of last use in 32 bits: an entry's upper 28 are the tick, the lower 4 the state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, bytemuck::Zeroable)]
+#[repr(transparent)]
+pub(super) struct Meta(u32);
+
+impl Meta {
+    #[inline]
+    pub(super) const fn new(state: State, seen: Tick) -> Self {
+        Self(seen.0 << 4 | state as u32)
+    }
+
+    #[inline]
+    pub(super) const fn seen(self) -> Tick {
+        Tick(self.0 >> 4)
+    }
+
+    #[inline]
+    pub(super) const fn state(self) -> State {
+        match self.0 & 0xf {
+            1 => State::Opening,
+            2 => State::Established,
+            3 => State::Closing,
+            // `new` is the only way to make one, so 4 is the only number left.
+            _ => State::Datagram,
+        }
+    }
+}
+
+/// For how long a connection may be silent in each state before it is forgotten.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// After the first packet, or a SYN: [`State::Opening`].
+    pub opening: Duration,
+    /// [`State::Established`].
+    pub established: Duration,
+    /// After FIN or RST: [`State::Closing`].
+    pub closing: Duration,
+    /// [`State::Datagram`].
+    pub datagram: Duration,
+}
+
+impl Timeouts {
+    /// The longest timeout: 30 days. Longer ones are cut to it.
+    pub const MAX: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+
+    /// In ticks, by the number of the state.
+    pub(super) fn ticks(&self) -> [u32; 16] {
+        let mut ticks = [0; 16];
+        for (state, timeout) in [
+            (State::Opening, self.opening),
+            (State::Established, self.established),
+            (State::Closing, self.closing),
+            (State::Datagram, self.datagram),
+        ] {
+            ticks[state as usize] = Tick::count(timeout.min(Self::MAX));
+        }
+        ticks
+    }
+}
+
+impl Default for Timeouts {
+    /// 10 s opening, 15 min established, 30 s closing, 60 s datagrams.
+    fn default() -> Self {
+        Self {
+            opening: Duration::from_secs(10),
+            established: Duration::from_secs(15 * 60),
+            closing: Duration::from_secs(30),
+            datagram: Duration::from_secs(60),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flags_tell_what_a_segment_does() {
+        assert_eq!(Signal::of_tcp_flags(0x02), Signal::Open);
+        assert_eq!(Signal::of_tcp_flags(0xc2), Signal::Open, "with ECN");
+        assert_eq!(Signal::of_tcp_flags(0x12), Signal::Data, "SYN and ACK: a server's answer");
+        assert_eq!(Signal::of_tcp_flags(0x10), Signal::Data);
+        assert_eq!(Signal::of_tcp_flags(0x11), Signal::Close);
+        assert_eq!(Signal::of_tcp_flags(0x04), Signal::Close);
+        assert_eq!(Signal::of_tcp_flags(0x03), Signal::Close, "SYN and FIN: nobody sends this honestly");
+    }
+
+    #[test]
+    fn a_connection_opens_speaks_and_closes() {
+        let opening = State::first(Signal::Open);
+        assert_eq!(opening, State::Opening);
+        assert_eq!(opening.after(Signal::Open), Some(State::Opening), "a SYN again");
+        let established = opening.after(Signal::Data).unwrap();
+        assert_eq!(established, State::Established);
+        assert_eq!(established.after(Signal::Open), Some(State::Established), "forged");
+        let closing = established.after(Signal::Close).unwrap();
+        assert_eq!(closing.after(Signal::Data), Some(State::Closing), "the last ACK");
+        assert_eq!(closing.after(Signal::Open), None, "the port is used again");
+    }
+
+    #[test]
+    fn one_packet_is_no_connection_yet() {
+        assert_eq!(State::first(Signal::Data), State::Opening);
+        assert_eq!(State::first(Signal::Datagram), State::Opening);
+        assert_eq!(State::Opening.after(Signal::Datagram), Some(State::Datagram));
+    }
+
+    #[test]
+    fn entries_keep_state_and_time() {
+        for state in [State::Opening, State::Established, State::Closing, State::Datagram] {
+            for seen in [0, 1, Tick::MASK] {
+                let meta = Meta::new(state, Tick(seen));
+                assert_eq!((meta.state(), meta.seen()), (state, Tick(seen)));
+            }
+        }
+    }
+
+    #[test]
+    fn ticks_survive_their_own_overflow_and_a_clock_that_steps_back() {
+        let before = Tick(Tick::MASK);
+        assert_eq!(Tick::from_ns((u64::from(Tick::MASK) + 3) << Tick::SHIFT).since(before), 3);
+        assert_eq!(before.since(Tick(1)), 0);
+        assert_eq!(Tick(5).since(Tick(7)), 0);
+        assert!(Tick::count(Timeouts::MAX) < Tick::MASK / 2);
+    }
+}
