@@ -1,4 +1,4 @@
 //! To be written.
 
-#[allow(dead_code, reason = "the layers above are being built")]
-pub(crate) mod xsk;
+#[allow(dead_code, unused_imports, reason = "the layers above are being built")]
+pub mod xsk;
