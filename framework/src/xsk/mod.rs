@@ -27,6 +27,8 @@ mod socket;
 mod sockopt;
 mod statistics;
 mod sync;
+#[cfg(all(test, not(loom)))]
+mod test_net;
 mod umem;
 
 use std::fmt;

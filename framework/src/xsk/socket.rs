@@ -435,3 +435,7 @@ fn raise_send_buffer(fd: RawFd, tx_entries: u32) -> io::Result<u32> {
     }
     Ok(sockopt::read::<u32>(fd, libc::SOL_SOCKET, libc::SO_SNDBUF)?.0)
 }
+
+#[cfg(all(test, not(loom)))]
+#[path = "socket_tests.rs"]
+mod tests;
