@@ -1,17 +1,68 @@
 //! AF_XDP: sockets, their rings, and the memory of their frames.
 //!
 //! This module speaks of descriptors and addresses alone. Whose turn it is to
-//! touch a frame, and what the bytes in it mean, is for the layers above.
+//! touch a frame, and what the bytes in it mean, is for the layers above: they
+//! give a frame's address to a ring only while they hold the frame.
+//!
+//! ```text
+//!                     ┌── FILL ◄── frames to receive into
+//!   kernel  ◄─ rings ─┼── RX ────► packets received
+//!                     ├── TX ◄──── packets to send
+//!                     └── COMPLETION ► frames sent
+//! ```
+//!
+//! Needs Linux 5.4; what later kernels add is used where it is there.
 #![allow(unsafe_code, reason = "rings are memory shared with the kernel; each block says why it holds")]
 
+pub(crate) mod access;
 pub(crate) mod anonymous;
 pub(crate) mod far;
 pub(crate) mod frames;
 mod cursor;
+mod error;
+pub(crate) mod library;
+mod mapped;
+mod numa;
+mod polling;
 pub(crate) mod ring;
+mod socket;
+mod sockopt;
+mod statistics;
 mod sync;
+#[cfg(all(test, not(loom)))]
+mod test_net;
+mod umem;
+
+use std::fmt;
 
 use bytemuck::{Pod, Zeroable};
+
+pub use error::Error;
+pub use polling::BusyPoll;
+pub(crate) use polling::Sleeper;
+pub use socket::ModeWanted;
+pub(crate) use socket::{Granted, RingAccess, Socket, SocketConfig, Wake};
+pub use statistics::Statistics;
+pub use umem::Pages;
+pub(crate) use umem::{Umem, UmemConfig};
+
+/// How packets come from the driver to the UMEM and back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// The card reads and writes the frames itself.
+    ZeroCopy,
+    /// The kernel copies each packet. Works with every driver.
+    Copy,
+}
+
+impl fmt::Display for Mode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::ZeroCopy => "zero-copy",
+            Self::Copy => "copy",
+        })
+    }
+}
 
 /// One entry of an RX or TX ring: `struct xdp_desc` of `linux/if_xdp.h`.
 #[repr(C)]

@@ -1,6 +1,7 @@
 #[cfg(not(loom))]
 use super::super::anonymous::shared;
 use super::super::anonymous::{pair, starting_at};
+#[cfg(not(loom))]
 use super::*;
 
 /// Everything that the consumer holds now.
@@ -219,7 +220,7 @@ mod single_thread {
 /// `RUSTFLAGS="--cfg loom" cargo test -p afx --release xsk::ring`
 #[cfg(loom)]
 mod every_interleaving {
-    use super::*;
+    use super::{pair, starting_at};
     use loom::thread;
 
     #[test]

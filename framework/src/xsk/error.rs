@@ -1,0 +1,88 @@
+//! What can go wrong with a UMEM or a socket, with the names of what it went wrong on.
+
+use std::io;
+use std::time::Duration;
+
+use super::Mode;
+
+/// An AF_XDP socket, or the memory of its frames, could not be had or used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A size or number in the configuration cannot work.
+    #[error("{what} cannot be {value}: {expected}")]
+    Config {
+        /// The setting.
+        what: &'static str,
+        /// Its value.
+        value: u64,
+        /// What would be right.
+        expected: &'static str,
+    },
+    /// The UMEM could not be created.
+    #[error("UMEM of {frames} frames of {frame_size} bytes: {step}")]
+    Umem {
+        /// Frames it should have had.
+        frames: u32,
+        /// Bytes of a frame.
+        frame_size: u32,
+        /// What was being done.
+        step: &'static str,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+    /// There is no interface of that name in this network namespace.
+    #[error("no interface {interface} in this network namespace")]
+    NoSuchInterface {
+        /// The name.
+        interface: String,
+    },
+    /// Another socket has the queue, and has kept it for as long as we waited.
+    #[error("{interface} queue {queue}: another socket has it bound (waited {waited:.1?})")]
+    Busy {
+        /// The interface.
+        interface: String,
+        /// The queue.
+        queue: u32,
+        /// How long we tried.
+        waited: Duration,
+    },
+    /// Zero-copy was demanded, or is what this UMEM does already, and the driver cannot do it.
+    #[error(
+        "{interface} queue {queue}: its driver does not do zero-copy; use copy mode for all ports of the worker"
+    )]
+    ZeroCopyUnavailable {
+        /// The interface.
+        interface: String,
+        /// The queue.
+        queue: u32,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+    /// All sockets of a UMEM work in the mode of the first.
+    #[error(
+        "{interface} queue {queue}: {demanded} mode demanded, but the first socket on this UMEM is in {bound} mode"
+    )]
+    ModeFixed {
+        /// The interface.
+        interface: String,
+        /// The queue.
+        queue: u32,
+        /// The mode asked for.
+        demanded: Mode,
+        /// The mode that the UMEM is in.
+        bound: Mode,
+    },
+    /// Any other step on the way to a working socket, or a wakeup of one.
+    #[error("{interface} queue {queue}: {step}")]
+    Socket {
+        /// The interface.
+        interface: String,
+        /// The queue.
+        queue: u32,
+        /// What was being done.
+        step: &'static str,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+}

@@ -1,0 +1,441 @@
+//! One AF_XDP socket: one queue of one interface, on a UMEM.
+
+use std::io;
+use std::os::fd::{AsRawFd, RawFd};
+use std::str::FromStr;
+use std::sync::atomic::Ordering;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use xsk_rs::config::{BindFlags, Interface, LibxdpFlags, SocketConfig as LibraryConfig};
+use xsk_rs::{CompQueue, FillQueue, RxQueue, TxQueue};
+
+use super::access::{Reader, Writer};
+use super::library::{LibraryConsumer, LibraryProducer, Mint};
+use super::mapped::{MappedRings, Sizes};
+use super::umem::{errno, ring_entries};
+use super::{BusyPoll, Descriptor, Error, Mode, Statistics, Umem, sockopt};
+
+/// Which mode is wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ModeWanted {
+    /// Zero-copy where the driver does it, copy otherwise.
+    #[default]
+    Auto,
+    /// This one, or an error.
+    Demand(Mode),
+}
+
+/// How the rings are reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum RingAccess {
+    /// Natively; through xsk-rs where the kernel (before 6.4) does not allow it.
+    #[default]
+    Auto,
+    /// Mapped by us and driven in Rust, or an error.
+    Native,
+    /// Through xsk-rs's queue calls.
+    Library,
+}
+
+/// What a socket shall be. The fill and completion rings' sizes are the UMEM's.
+#[derive(Debug, Clone)]
+pub(crate) struct SocketConfig {
+    /// Entries of the RX ring; a power of two.
+    pub(crate) rx_entries: u32,
+    /// Entries of the TX ring; a power of two.
+    pub(crate) tx_entries: u32,
+    pub(crate) mode: ModeWanted,
+    pub(crate) ring_access: RingAccess,
+    /// Whether packets may span several frames (`XDP_USE_SG`, kernel 6.6); said by
+    /// the first socket of a UMEM for all.
+    pub(crate) multi_buffer: bool,
+    /// Preferred busy polling, where the kernel (5.11) has it.
+    pub(crate) busy_poll: Option<BusyPoll>,
+    /// How long to wait for a queue that another socket still has: one that was
+    /// closed a moment ago is not free at once.
+    pub(crate) patience: Duration,
+}
+
+impl Default for SocketConfig {
+    fn default() -> Self {
+        Self {
+            rx_entries: 2048,
+            tx_entries: 2048,
+            mode: ModeWanted::Auto,
+            ring_access: RingAccess::Auto,
+            multi_buffer: false,
+            busy_poll: None,
+            patience: Duration::from_secs(5),
+        }
+    }
+}
+
+/// What a socket was given of what it wanted, as the kernel tells it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Granted {
+    pub(crate) mode: Mode,
+    /// Native or Library, never Auto.
+    pub(crate) ring_access: RingAccess,
+    /// `None` if not wanted, or the kernel has none.
+    pub(crate) busy_poll: Option<BusyPoll>,
+    /// Packets that one wakeup sends in copy mode; `None`: the kernel's 32 (before 6.17).
+    pub(crate) tx_budget: Option<u32>,
+    /// Bytes of socket buffer that packets on their way out may take, in copy mode.
+    pub(crate) send_buffer_bytes: u32,
+}
+
+/// What became of an attempt to wake the kernel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wake {
+    /// The kernel did not ask for it.
+    NotNeeded,
+    /// Woken.
+    Done,
+    /// Not everything could be done at once (EAGAIN, EBUSY): ask again next turn.
+    Again,
+    /// No memory for packets just now (ENOBUFS): ask again next turn.
+    NoBuffers,
+    /// The interface is down (ENETDOWN); entries wait until it is up again.
+    Down,
+    /// The interface is gone, and this socket is bound to nothing (ENXIO).
+    Gone,
+}
+
+/// A bound socket and its four rings.
+///
+/// Dropping it frees the queue, except that a UMEM's first socket stays bound
+/// until the UMEM goes too (libxdp keeps both in one descriptor).
+pub(crate) struct Socket {
+    pub(crate) rx: Reader<Descriptor, RxQueue>,
+    pub(crate) tx: Writer<Descriptor, TxQueue>,
+    pub(crate) fill: Writer<u64, FillQueue>,
+    pub(crate) completion: Reader<u64, CompQueue>,
+    name: Name,
+    granted: Granted,
+    fd: RawFd,
+    /// Owners of the socket where the rings above are our own.
+    _library: Option<LibraryQueues>,
+    _alive: Alive,
+}
+
+struct LibraryQueues {
+    rx: RxQueue,
+    tx: TxQueue,
+    fill: FillQueue,
+    completion: CompQueue,
+}
+
+/// Counts a living socket on its UMEM.
+struct Alive(Umem);
+
+impl Alive {
+    fn new(umem: &Umem) -> Self {
+        umem.sockets.fetch_add(1, Ordering::AcqRel);
+        Self(umem.clone())
+    }
+}
+
+impl Drop for Alive {
+    fn drop(&mut self) {
+        self.0.sockets.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+impl Socket {
+    /// Opens a socket on a queue of an interface of the current network
+    /// namespace. Packets come once an XDP program redirects them to it.
+    ///
+    /// # Errors
+    ///
+    /// See [`Error`]. Nothing stays bound then, but for a UMEM's first socket if
+    /// it failed after binding: drop the UMEM.
+    pub(crate) fn bind(
+        umem: &Umem,
+        interface: &str,
+        queue: u32,
+        config: &SocketConfig,
+    ) -> Result<Self, Error> {
+        let name = Name { interface: interface.to_owned(), queue };
+        let sizes = Sizes {
+            rx: ring_entries("RX ring entries", config.rx_entries)?.get(),
+            tx: ring_entries("TX ring entries", config.tx_entries)?.get(),
+            fill: umem.fill_entries(),
+            completion: umem.completion_entries(),
+        };
+        name.check_against(umem, config.mode)?;
+        let library = name.open(umem, config)?;
+        let fd = library.tx.fd().as_raw_fd();
+        sockopt::close_on_exec(fd).map_err(|source| name.failed("close on exec", source))?;
+
+        let mode = bound_mode(fd).map_err(|source| name.failed("ask for its mode", source))?;
+        umem.mode.get_or_init(|| mode);
+        let alive = Alive::new(umem);
+
+        let busy_poll = config.busy_poll.and_then(|wanted| {
+            wanted
+                .apply(fd)
+                .inspect_err(|error| tracing::info!(%interface, queue, %error, "no preferred busy polling"))
+                .ok()
+        });
+        let tx_budget = sockopt::write(fd, libc::SOL_XDP, sockopt::XDP_MAX_TX_SKB_BUDGET, sizes.tx)
+            .ok()
+            .map(|()| sizes.tx);
+        let send_buffer_bytes =
+            raise_send_buffer(fd, sizes.tx).map_err(|source| name.failed("raise its send buffer", source))?;
+
+        let mapped = match config.ring_access {
+            RingAccess::Library => None,
+            // SAFETY: `fd` is a socket with rings of these sizes. xsk-rs's queues reach the same rings;
+            // they go into `_library` below, where nobody calls them.
+            wanted => match unsafe { MappedRings::new(fd, sizes) } {
+                Ok(mapped) => Some(mapped),
+                Err(source) if wanted == RingAccess::Native => {
+                    return Err(
+                        name.failed("map its rings (bound sockets' can be mapped from Linux 6.4)", source)
+                    );
+                }
+                Err(error) => {
+                    tracing::info!(%interface, queue, %error, "rings through xsk-rs: slower");
+                    None
+                }
+            },
+        };
+        let ring_access = if mapped.is_some() { RingAccess::Native } else { RingAccess::Library };
+        let granted = Granted { mode, ring_access, busy_poll, tx_budget, send_buffer_bytes };
+        Ok(match mapped {
+            Some(MappedRings { rx, tx, fill, completion }) => Self {
+                rx: Reader::Native(rx),
+                tx: Writer::Native(tx),
+                fill: Writer::Native(fill),
+                completion: Reader::Native(completion),
+                name,
+                granted,
+                fd,
+                _library: Some(library),
+                _alive: alive,
+            },
+            None => {
+                let mint = Mint::new(umem.samples).ok_or_else(|| {
+                    name.failed("use xsk-rs's queues", io::Error::other("its frame descriptor has changed"))
+                })?;
+                Self {
+                    rx: Reader::Library(LibraryConsumer::new(library.rx)),
+                    tx: Writer::Library(LibraryProducer::new(library.tx, sizes.tx, mint)),
+                    fill: Writer::Library(LibraryProducer::new(library.fill, sizes.fill, mint)),
+                    completion: Reader::Library(LibraryConsumer::new(library.completion)),
+                    name,
+                    granted,
+                    fd,
+                    _library: None,
+                    _alive: alive,
+                }
+            }
+        })
+    }
+
+    /// What the kernel has granted.
+    pub(crate) fn granted(&self) -> Granted {
+        self.granted
+    }
+
+    /// Has the kernel send what was submitted on the TX ring, if it waits to be told.
+    ///
+    /// In copy mode it always does: packets leave during this call.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Socket`] for what is no outcome named by [`Wake`].
+    #[inline]
+    pub(crate) fn wake_tx(&mut self) -> Result<Wake, Error> {
+        let Granted { mode, busy_poll, .. } = self.granted;
+        let told = mode == Mode::Copy || busy_poll.is_some() || self.tx.needs_wakeup();
+        if !told || self.tx.pending() == 0 {
+            return Ok(Wake::NotNeeded);
+        }
+        // SAFETY: sends no bytes from no address: the kernel looks at the TX ring instead.
+        let result =
+            unsafe { libc::sendto(self.fd, std::ptr::null(), 0, libc::MSG_DONTWAIT, std::ptr::null(), 0) };
+        self.outcome("wake it for sending", result)
+    }
+
+    /// Has the kernel look at the fill ring, if it waits to be told, and when busy
+    /// polling take packets from the card here and now.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Socket`] for what is no outcome named by [`Wake`].
+    #[inline]
+    pub(crate) fn wake_rx(&mut self) -> Result<Wake, Error> {
+        if self.granted.busy_poll.is_none() && !self.fill.needs_wakeup() {
+            return Ok(Wake::NotNeeded);
+        }
+        // SAFETY: receives no bytes to no address: the kernel looks at the fill ring instead.
+        let result = unsafe {
+            libc::recvfrom(
+                self.fd,
+                std::ptr::null_mut(),
+                0,
+                libc::MSG_DONTWAIT,
+                std::ptr::null_mut(),
+                std::ptr::null_mut(),
+            )
+        };
+        self.outcome("wake it for receiving", result)
+    }
+
+    /// The kernel's counters since the socket was bound.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Socket`] if the kernel does not answer.
+    pub(crate) fn statistics(&self) -> Result<Statistics, Error> {
+        Statistics::read(self.fd).map_err(|source| self.name.failed("read its statistics", source))
+    }
+
+    fn outcome(&self, step: &'static str, result: libc::ssize_t) -> Result<Wake, Error> {
+        if result >= 0 {
+            return Ok(Wake::Done);
+        }
+        let source = io::Error::last_os_error();
+        match source.raw_os_error() {
+            Some(libc::EAGAIN | libc::EBUSY | libc::EINTR) => Ok(Wake::Again),
+            Some(libc::ENOBUFS) => Ok(Wake::NoBuffers),
+            Some(libc::ENETDOWN) => Ok(Wake::Down),
+            Some(libc::ENXIO) => Ok(Wake::Gone),
+            _ => Err(self.name.failed(step, source)),
+        }
+    }
+}
+
+impl AsRawFd for Socket {
+    /// For registering with an XSKMAP and for polling; closed when the socket is dropped.
+    fn as_raw_fd(&self) -> RawFd {
+        self.fd
+    }
+}
+
+/// What the socket is bound to, for errors, and the way to there.
+struct Name {
+    interface: String,
+    queue: u32,
+}
+
+impl Name {
+    fn failed(&self, step: &'static str, source: io::Error) -> Error {
+        Error::Socket { interface: self.interface.clone(), queue: self.queue, step, source }
+    }
+
+    fn check_against(&self, umem: &Umem, wanted: ModeWanted) -> Result<(), Error> {
+        let Some(&bound) = umem.mode.get() else { return Ok(()) };
+        if umem.sockets.load(Ordering::Acquire) == 0 {
+            let source =
+                io::Error::other("the UMEM's first socket stays bound to its queue until the UMEM goes");
+            return Err(self.failed("bind to a UMEM whose sockets are all gone", source));
+        }
+        match wanted {
+            ModeWanted::Demand(demanded) if demanded != bound => Err(Error::ModeFixed {
+                interface: self.interface.clone(),
+                queue: self.queue,
+                demanded,
+                bound,
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Opens and binds, waiting for a queue that is still taken.
+    fn open(&self, umem: &Umem, config: &SocketConfig) -> Result<LibraryQueues, Error> {
+        let interface = self.interface()?;
+        let library_config = library_config(config)?;
+        let began = Instant::now();
+        loop {
+            // SAFETY: asks for no program loading where the queue is bound on this UMEM already:
+            // `library_config` inhibits it always.
+            let opened =
+                unsafe { xsk_rs::Socket::new(library_config, &umem.library, &interface, self.queue) };
+            let error = match opened {
+                Ok((tx, rx, Some((fill, completion)))) => {
+                    return Ok(LibraryQueues { rx, tx, fill, completion });
+                }
+                // A second socket of ours on this queue: it would share the first one's rings.
+                Ok((_, _, None)) => {
+                    let (interface, queue) = (self.interface.clone(), self.queue);
+                    return Err(Error::Busy { interface, queue, waited: began.elapsed() });
+                }
+                Err(error) => errno(&error),
+            };
+            let (interface, queue) = (self.interface.clone(), self.queue);
+            match error.raw_os_error() {
+                Some(libc::EBUSY) if began.elapsed() < config.patience => {
+                    thread::sleep(Duration::from_millis(10));
+                }
+                Some(libc::EBUSY) => return Err(Error::Busy { interface, queue, waited: config.patience }),
+                Some(libc::EOPNOTSUPP | ENOTSUPP) => {
+                    return Err(Error::ZeroCopyUnavailable { interface, queue, source: error });
+                }
+                Some(libc::ENODEV | libc::ENXIO) => return Err(Error::NoSuchInterface { interface }),
+                Some(libc::EINVAL) => {
+                    return Err(self.failed("bind (is there a queue of that number, and is no setting out of the kernel's range?)", error));
+                }
+                _ => {
+                    return Err(
+                        self.failed("bind (this needs root, or CAP_NET_RAW and CAP_NET_ADMIN)", error)
+                    );
+                }
+            }
+        }
+    }
+
+    fn interface(&self) -> Result<Interface, Error> {
+        let fits = !self.interface.is_empty() && self.interface.len() < libc::IFNAMSIZ;
+        Interface::from_str(&self.interface)
+            .ok()
+            .filter(|_| fits)
+            .ok_or_else(|| Error::NoSuchInterface { interface: self.interface.clone() })
+    }
+}
+
+/// The kernel's own ENOTSUPP, which some drivers let out; libc has no name for it.
+const ENOTSUPP: libc::c_int = 524;
+
+fn library_config(config: &SocketConfig) -> Result<LibraryConfig, Error> {
+    let mut bind = BindFlags::XDP_USE_NEED_WAKEUP;
+    match config.mode {
+        // Neither flag: the kernel tries zero-copy first.
+        ModeWanted::Auto => {}
+        ModeWanted::Demand(Mode::Copy) => bind |= BindFlags::XDP_COPY,
+        ModeWanted::Demand(Mode::ZeroCopy) => bind |= BindFlags::XDP_ZEROCOPY,
+    }
+    if config.multi_buffer {
+        bind |= BindFlags::XDP_USE_SG;
+    }
+    Ok(LibraryConfig::builder()
+        .rx_queue_size(ring_entries("RX ring entries", config.rx_entries)?)
+        .tx_queue_size(ring_entries("TX ring entries", config.tx_entries)?)
+        .libxdp_flags(LibxdpFlags::XSK_LIBXDP_FLAGS_INHIBIT_PROG_LOAD)
+        .bind_flags(bind)
+        .build())
+}
+
+fn bound_mode(fd: RawFd) -> io::Result<Mode> {
+    let (flags, _) = sockopt::read::<u32>(fd, libc::SOL_XDP, libc::XDP_OPTIONS)?;
+    Ok(if flags & libc::XDP_OPTIONS_ZEROCOPY != 0 { Mode::ZeroCopy } else { Mode::Copy })
+}
+
+/// In copy mode each packet on its way out is charged to the socket, about 3 KiB
+/// with the kernel's own overhead; a full TX ring should fit. Returns the size granted.
+fn raise_send_buffer(fd: RawFd, tx_entries: u32) -> io::Result<u32> {
+    // The kernel doubles what it is told.
+    let bytes = tx_entries.saturating_mul(2048).min(1 << 30);
+    let before = sockopt::read::<u32>(fd, libc::SOL_SOCKET, libc::SO_SNDBUF)?.0;
+    if before < 2 * bytes {
+        sockopt::write(fd, libc::SOL_SOCKET, libc::SO_SNDBUFFORCE, bytes)
+            .or_else(|_| sockopt::write(fd, libc::SOL_SOCKET, libc::SO_SNDBUF, bytes))?;
+    }
+    Ok(sockopt::read::<u32>(fd, libc::SOL_SOCKET, libc::SO_SNDBUF)?.0)
+}
+
+#[cfg(all(test, not(loom)))]
+#[path = "socket_tests.rs"]
+mod tests;
