@@ -2,8 +2,6 @@
 //! a network card that stays a Linux network card.
 
 pub mod batch;
-#[cfg(feature = "control")]
-pub mod control;
 mod error;
 pub mod mem;
 pub mod packet;
@@ -23,4 +21,4 @@ pub use port::{Port, PortId};
 pub use stage::{Pipeline, Snapshot, Stage};
 pub use stats::Stats;
 pub use time::Time;
-pub use worker::{Idle, Inline, Runtime, RuntimeBuilder, Running, WorkerId};
+pub use worker::{Idle, Inline, Running, Runtime, RuntimeBuilder, WorkerId};

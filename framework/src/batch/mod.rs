@@ -37,7 +37,7 @@ pub(crate) use reason::builtin;
 use std::rc::Rc;
 
 use crate::mem::{Frame, Pool};
-use crate::packet::{ParseError, Parsed};
+use crate::packet::{HashSeed, ParseError, Parsed};
 use crate::port::PortId;
 use crate::time::Time;
 use crate::worker::WorkerId;
@@ -96,6 +96,8 @@ pub struct Batch {
     segments: Segments,
     pool: Pool,
     discarded: Rc<Discarded>,
+    /// What flows are hashed with: one for the whole runtime, so that all workers agree.
+    pub(crate) hash_seed: HashSeed,
     /// Creations and clones that failed for want of a frame or of a slot.
     pub(crate) not_created: u64,
     /// The application's own counters, by [`Counter`](crate::stats::Counter).
@@ -103,7 +105,7 @@ pub struct Batch {
 }
 
 impl Batch {
-    pub(crate) fn new(pool: Pool, counters: usize) -> Box<Self> {
+    pub(crate) fn new(pool: Pool, counters: usize, hash_seed: HashSeed) -> Box<Self> {
         let frames = pool.frames();
         Box::new(Self {
             now: Time::ZERO,
@@ -121,13 +123,14 @@ impl Batch {
             origin: Origin::default(),
             detail: [0; BATCH],
             frames: [Frame::EMPTY; BATCH],
-            parsed: [Ok(Parsed::default()); BATCH],
+            parsed: [Err(ParseError::EthernetTruncated); BATCH],
             meta: [Meta::default(); BATCH],
             user: [[0; 2]; BATCH],
             tails: [segments::NONE; BATCH],
             segments: Segments::new(frames),
             pool,
             discarded: Rc::new(Discarded::new(frames)),
+            hash_seed,
             not_created: 0,
             counters: vec![0; counters],
         })
@@ -290,6 +293,35 @@ impl Batch {
     }
 }
 
+/// The empty places of a batch, filled in order; see [`Batch::fill`].
+pub(crate) struct Filler<'b> {
+    places: std::slice::IterMut<'b, Frame>,
+    count: &'b mut u32,
+}
+
+impl Filler<'_> {
+    /// Adds a packet.
+    ///
+    /// # Panics
+    /// If the batch is full.
+    #[inline(always)]
+    pub(crate) fn push(&mut self, frame: Frame) {
+        frame.prefetch();
+        *self.places.next().expect("at most as many packets as a batch has places") = frame;
+        *self.count += 1;
+    }
+}
+
+/// The first frames of a batch's packets; see [`Batch::drain_heads`].
+pub(crate) struct Heads<'b>(&'b mut [Frame; BATCH]);
+
+impl Heads<'_> {
+    #[inline(always)]
+    pub(crate) fn take(&mut self, slot: Slot) -> Frame {
+        std::mem::replace(&mut self.0[slot.index()], Frame::EMPTY)
+    }
+}
+
 fn copy_bytes(from: &[u8], to: &mut Frame) {
     let headroom_short = !to.set_len(from.len());
     if headroom_short {
@@ -319,20 +351,21 @@ impl Batch {
         slot
     }
 
-    /// Adds received packets to an empty batch, slot after slot.
+    /// Adds received packets to the empty batch, slot after slot: `receive` is given the pool and what to
+    /// call with each frame, [`BATCH`] times at most.
     #[inline(always)]
-    pub(crate) fn fill(&mut self, mut next: impl FnMut(&mut Pool) -> Option<Frame>) -> usize {
+    pub(crate) fn fill(&mut self, receive: impl FnOnce(&mut Pool, Filler<'_>)) {
         debug_assert!(self.occupied == 0);
         let mut count = 0;
-        for place in &mut self.frames {
-            let Some(frame) = next(&mut self.pool) else { break };
-            frame.prefetch();
-            *place = frame;
-            count += 1;
-        }
-        self.occupied = if count == BATCH { u64::MAX } else { (1 << count) - 1 };
+        receive(&mut self.pool, Filler { places: self.frames.iter_mut(), count: &mut count });
+        self.occupied = if count == BATCH as u32 { u64::MAX } else { (1 << count) - 1 };
         self.live = self.occupied;
-        count
+    }
+
+    /// Gives `send` the pool and the packets' first frames, to be taken by slot.
+    #[inline(always)]
+    pub(crate) fn drain_heads<R>(&mut self, send: impl FnOnce(&mut Pool, &mut Heads<'_>) -> R) -> R {
+        send(&mut self.pool, &mut Heads(&mut self.frames))
     }
 
     /// Adds a further segment to a packet.
@@ -386,16 +419,8 @@ impl Batch {
         self.live
     }
 
-    pub(crate) fn occupied(&self) -> u64 {
-        self.occupied
-    }
-
     pub(crate) fn segmented(&self) -> u64 {
         self.segmented
-    }
-
-    pub(crate) fn dropped(&self) -> Slots {
-        Slots::new(self.dropped)
     }
 
     pub(crate) fn detail(&self, slot: Slot) -> u8 {

@@ -83,11 +83,7 @@ impl<'b> Packet<'b> {
         let index = self.slot.index();
         if self.batch.parsed_known & self.slot.bit() == 0 {
             let head = self.batch.frames[index].bytes();
-            self.batch.parsed[index] = if self.batch.segmented & self.slot.bit() == 0 {
-                packet::parse(head)
-            } else {
-                packet::parse_head(head, self.len())
-            };
+            self.batch.parsed[index] = packet::parse_head(head, self.len(), self.batch.hash_seed);
             self.batch.parsed_known |= self.slot.bit();
         }
         self.batch.parsed[index]

@@ -47,7 +47,6 @@ pub(crate) mod builtin {
         NO_EXCEPTION_PATH = 8, "no_exception_path", "A stage passed the packet to the kernel, and the port has no way there.";
         HELD_DISCARDED = 9, "held_discarded", "A stage held the packet and let it go without releasing it.";
         BAD_DESCRIPTOR = 10, "bad_descriptor", "The RX ring named bytes that are in no frame.";
-        PORT_CLOSED = 11, "port_closed", "The port to send on was closed, or is going down.";
     }
 }
 

@@ -21,7 +21,10 @@ impl Segments {
     pub(super) fn new(frames: usize) -> Self {
         let last = frames.saturating_sub(1);
         let nodes = (0..frames)
-            .map(|index| Node { frame: Frame::EMPTY, next: if index == last { NONE } else { index as u32 + 1 } })
+            .map(|index| Node {
+                frame: Frame::EMPTY,
+                next: if index == last { NONE } else { index as u32 + 1 },
+            })
             .collect();
         Self { nodes, free: if frames == 0 { NONE } else { 0 } }
     }

@@ -17,8 +17,8 @@ pub(crate) mod spsc;
 
 pub use cycles::{cycles, cycles_per_ns};
 pub use frame::Frame;
-pub use pages::{HugeTable, PageKind};
 pub(crate) use pages::Pages;
-pub use pool::{Border, Ledger, Pool};
+pub use pages::{HugeTable, PageKind};
 pub(crate) use pool::Region;
+pub use pool::{Border, Ledger, Pool};
 pub use prefetch::{prefetch_read, prefetch_write};

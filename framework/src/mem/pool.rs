@@ -113,7 +113,10 @@ impl Pool {
     /// A pool over `region`, in frames of `frame_size` bytes (a power of two up to 32,768), with
     /// `headroom` bytes kept free at the front of frames that are taken to be written.
     pub(crate) fn new(region: Arc<dyn Region>, frame_size: usize, headroom: usize) -> Self {
-        assert!(frame_size.is_power_of_two() && (256..=32_768).contains(&frame_size), "frame size {frame_size}");
+        assert!(
+            frame_size.is_power_of_two() && (256..=32_768).contains(&frame_size),
+            "frame size {frame_size}"
+        );
         assert!(headroom < frame_size, "headroom {headroom} in frames of {frame_size} bytes");
         let base = region.base();
         let frames = u32::try_from(region.len() / frame_size).expect("at most 4 Gi frames");
@@ -150,11 +153,6 @@ impl Pool {
     #[inline(always)]
     pub fn free(&self) -> usize {
         self.free.len()
-    }
-
-    /// The memory, for the far end of a memory port.
-    pub(crate) fn region(&self) -> &Arc<dyn Region> {
-        &self.region
     }
 
     /// Takes a free frame: empty, with the pool's headroom. None where none is free.

@@ -74,6 +74,11 @@ impl<T> Sender<T> {
 }
 
 impl<T> Receiver<T> {
+    /// Whether there is a value to take.
+    pub(crate) fn waiting(&self) -> bool {
+        self.head != self.ring.tail.load(Ordering::Acquire)
+    }
+
     /// Takes the oldest value out.
     pub(crate) fn receive(&mut self) -> Option<T> {
         if self.head == self.tail {

@@ -7,14 +7,19 @@
 #[cfg(any(test, feature = "testing"))]
 mod memory;
 mod rings;
+mod xdp;
 
 #[cfg(any(test, feature = "testing"))]
 pub use memory::{MemoryPeer, MemoryPort};
+pub use xdp::XdpPort;
+
+pub use crate::xsk::{BusyPoll, Mode, ModeWanted};
+pub use afx_redirect::{AttachMode, Counters as RedirectCounters, OnStall, Protocol, Rule, Steering};
 
 use std::os::fd::BorrowedFd;
 
 use crate::batch::{Batch, MAX_PORTS};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::mem::Pool;
 use crate::time::Time;
 use crate::worker::Memory;
@@ -58,6 +63,16 @@ pub trait Port: Send + Sync {
     /// Keeps further traffic out; what has arrived is still received. May be called twice.
     #[doc(hidden)]
     fn detach(&self) {}
+    /// Takes other traffic from now on, where the port has a choice.
+    #[doc(hidden)]
+    fn steer(&self, _steering: &Steering) -> Result<()> {
+        Err(Error::config(format!("port {} takes all that comes: it cannot be steered", self.name())))
+    }
+    /// What the redirect program has counted, where the port has one.
+    #[doc(hidden)]
+    fn redirect_counters(&self) -> Option<RedirectCounters> {
+        None
+    }
     /// How the port came up, for whoever asks: mode, what was missing.
     #[doc(hidden)]
     fn status(&self) -> Vec<(String, String)> {

@@ -2,61 +2,45 @@
 
 use super::{Received, Sent};
 use crate::batch::{BATCH, Batch, Slots};
-use crate::mem::{Frame, Pool};
+use crate::mem::Pool;
 use crate::xsk::frames::FrameRings;
 
 /// The shortest packet that is sent: an Ethernet header. The kernel would swallow the frame of an empty
 /// one without completing it.
 const SHORTEST: usize = 14;
 
-/// Moves received packets into the empty batch. `multi_buffer` says whether packets may have more than
-/// one segment.
+/// Moves up to `max` received packets into the empty batch. `multi_buffer` says whether packets may have
+/// more than one segment.
 #[inline(always)]
 pub(super) fn receive(rings: &mut FrameRings, batch: &mut Batch, max: usize, multi_buffer: bool) -> Received {
     if multi_buffer {
         return receive_segments(rings, batch, max);
     }
     let mut received = Received::default();
-    let mut seen = 0;
-    let mut arrived = rings.arrived(max as u32);
-    received.packets = batch.fill(|pool| {
-        loop {
-            let next = arrived.next(pool)?;
-            seen += 1;
-            match next {
-                Some((frame, _)) => {
-                    received.bytes += frame.len() as u64;
-                    return Some(frame);
-                }
-                None => received.bad += 1,
+    batch.fill(|pool, mut places| {
+        rings.receive(pool, max as u32, |frame, _| match frame {
+            Some(frame) => {
+                received.packets += 1;
+                received.bytes += frame.len() as u64;
+                places.push(frame);
             }
-        }
+            None => received.bad += 1,
+        });
     });
-    rings.release(seen);
     received
 }
 
-/// As [`receive`], for packets of several segments: only packets that are there to their last segment are
-/// taken.
+/// As [`receive`], for packets of several segments. The kernel shows a packet's segments all at once, so
+/// what has begun is there to its end.
 fn receive_segments(rings: &mut FrameRings, batch: &mut Batch, max: usize) -> Received {
     let mut received = Received::default();
-    let whole = {
-        let (mut whole, mut packets) = (0, 0);
-        for (index, descriptor) in rings.rx.peek(4 * BATCH as u32).enumerate() {
-            if descriptor.options & crate::xsk::frames::CONTINUED == 0 {
-                whole = index + 1;
-                packets += 1;
-                if packets == max {
-                    break;
-                }
-            }
-        }
-        whole as u32
-    };
-    let mut arrived = rings.arrived(whole);
     let mut packet = None;
-    while let Some(next) = arrived.next(batch.pool()) {
-        let Some((frame, continued)) = next else {
+    while received.packets < max || packet.is_some() {
+        let mut next = None;
+        if rings.receive(batch.pool(), 1, |frame, continued| next = Some((frame, continued))) == 0 {
+            break;
+        }
+        let Some((Some(frame), continued)) = next else {
             received.bad += 1;
             continue;
         };
@@ -73,7 +57,6 @@ fn receive_segments(rings: &mut FrameRings, batch: &mut Batch, max: usize) -> Re
         };
         packet = continued.then_some(slot);
     }
-    rings.release(whole);
     received
 }
 
@@ -86,16 +69,26 @@ pub(super) fn transmit(rings: &mut FrameRings, batch: &mut Batch, mask: u64, mul
             sent.refused |= slot.bit();
         }
     }
-    if mask & batch.segmented() != 0 {
-        return transmit_segments(rings, batch, mask, multi_buffer, sent);
-    }
     let mask = mask & !sent.refused;
-    let room = rings.tx.free(mask.count_ones());
-    for slot in Slots::new(mask).take(room as usize) {
-        let frame = batch.take_head(slot);
-        sent.bytes += frame.len() as u64;
-        sent.mask |= slot.bit();
-        rings.send(batch.pool(), frame, false);
+    if mask & batch.segmented() != 0 {
+        transmit_segments(rings, batch, mask, multi_buffer, &mut sent);
+    } else {
+        let mut slots = Slots::new(mask);
+        let free = rings.tx.free(mask.count_ones());
+        let (mut bytes, mut taken) = (0, 0);
+        batch.drain_heads(|pool, heads| {
+            rings.send(
+                pool,
+                slots.by_ref().take(free as usize).map(|slot| {
+                    let frame = heads.take(slot);
+                    bytes += frame.len() as u64;
+                    taken |= slot.bit();
+                    (frame, false)
+                }),
+            );
+        });
+        sent.bytes = bytes;
+        sent.mask = taken;
     }
     rings.tx.submit();
     sent
@@ -107,9 +100,9 @@ fn transmit_segments(
     batch: &mut Batch,
     mask: u64,
     multi_buffer: bool,
-    mut sent: Sent,
-) -> Sent {
-    for slot in Slots::new(mask & !sent.refused) {
+    sent: &mut Sent,
+) {
+    for slot in Slots::new(mask) {
         let segments = batch.segment_count(slot);
         if segments > 0 && !multi_buffer {
             sent.refused |= slot.bit();
@@ -119,19 +112,16 @@ fn transmit_segments(
         if rings.tx.free(wanted) < wanted {
             break;
         }
-        let mut frame: Frame = batch.take_head(slot);
-        for _ in 0..segments {
-            let next = batch.take_segment(slot).expect("as many segments as were counted");
+        let mut frame = batch.take_head(slot);
+        for left in (0..=segments).rev() {
             sent.bytes += frame.len() as u64;
-            rings.send(batch.pool(), frame, true);
+            let next = if left > 0 { batch.take_segment(slot) } else { None };
+            rings.send(batch.pool(), std::iter::once((frame, next.is_some())));
+            let Some(next) = next else { break };
             frame = next;
         }
-        sent.bytes += frame.len() as u64;
-        rings.send(batch.pool(), frame, false);
         sent.mask |= slot.bit();
     }
-    rings.tx.submit();
-    sent
 }
 
 /// Takes back what was sent, and keeps up to `level` frames lent for receiving.

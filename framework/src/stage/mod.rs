@@ -1,13 +1,13 @@
-<<<<<<< HEAD
 //! Stages: the steps of a pipeline.
 //!
 //! A stage sees whole batches, settles the packets that are its business and leaves the others
 //! live for the stages after it. It knows batches and packets, never sockets, and no other stage.
 
+pub mod balancer;
 mod pipeline;
 
-pub use pipeline::{Pipeline, StageCounters};
 pub(crate) use pipeline::Probe;
+pub use pipeline::{Pipeline, StageCounters};
 
 use std::any::Any;
 use std::fmt;
@@ -103,6 +103,11 @@ impl Snapshot {
         Self(value)
     }
 
+    /// The type of the configuration.
+    pub(crate) fn kind(&self) -> std::any::TypeId {
+        (*self.0).type_id()
+    }
+
     /// The configuration, if it is of type `T`.
     pub fn of<T: Any + Send + Sync>(&self) -> Option<Arc<T>> {
         self.0.clone().downcast().ok()
@@ -114,8 +119,3 @@ impl fmt::Debug for Snapshot {
         f.write_str("Snapshot")
     }
 }
-=======
-//! The steps of a pipeline.
-
-pub mod balancer;
->>>>>>> lb

@@ -100,7 +100,7 @@ impl Pipeline for Vec<Box<dyn Stage>> {
         }
     }
     fn configure(&mut self, snapshot: &Snapshot) {
-        self.iter_mut().for_each(|stage| stage.configure(snapshot));
+        self.iter_mut().for_each(|stage| Stage::configure(stage, snapshot));
     }
     fn drain(&mut self, batch: &mut Batch, probe: &mut Probe<'_>) -> bool {
         // Every stage is asked, also after one that is not done.
@@ -109,13 +109,13 @@ impl Pipeline for Vec<Box<dyn Stage>> {
             .fold(true, |done, (index, stage)| probe.drain_step(index, stage.as_mut(), batch) & done)
     }
     fn observe(&mut self, batch: &Batch) {
-        self.iter_mut().for_each(|stage| stage.observe(batch));
+        self.iter_mut().for_each(|stage| Stage::observe(stage, batch));
     }
     fn names(&self) -> Vec<&'static str> {
         self.iter().map(|stage| stage.name()).collect()
     }
     fn creates(&self) -> usize {
-        self.iter().map(|stage| stage.creates()).sum()
+        self.iter().map(|stage| Stage::creates(stage)).sum()
     }
 }
 
@@ -127,7 +127,7 @@ macro_rules! tuple {
                 $(probe.step($index, &mut self.$index, batch);)+
             }
             fn configure(&mut self, snapshot: &Snapshot) {
-                $(self.$index.configure(snapshot);)+
+                $(Stage::configure(&mut self.$index, snapshot);)+
             }
             fn drain(&mut self, batch: &mut Batch, probe: &mut Probe<'_>) -> bool {
                 let mut done = true;
@@ -136,13 +136,13 @@ macro_rules! tuple {
             }
             #[inline(always)]
             fn observe(&mut self, batch: &Batch) {
-                $(self.$index.observe(batch);)+
+                $(Stage::observe(&mut self.$index, batch);)+
             }
             fn names(&self) -> Vec<&'static str> {
                 vec![$(self.$index.name()),+]
             }
             fn creates(&self) -> usize {
-                0 $(+ self.$index.creates())+
+                0 $(+ Stage::creates(&self.$index))+
             }
         }
     };

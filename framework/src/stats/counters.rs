@@ -149,9 +149,8 @@ impl Layout {
             wakeups: next(),
         });
         let queues = queues.collect();
-        let stage = |name: &&'static str| {
-            (*name, StageCounters { batches: next(), packets: next(), cycles: next() })
-        };
+        let stage =
+            |name: &&'static str| (*name, StageCounters { batches: next(), packets: next(), cycles: next() });
         let stages = self.stages.iter().map(stage).collect();
         let counters = self.counters.iter().map(|name| (name.clone(), next())).collect();
         WorkerStats {
@@ -261,7 +260,8 @@ impl Stats {
     /// Packets dropped, by the reason's name; reasons that have not occurred are left out.
     pub fn drops(&self) -> Vec<(&str, u64)> {
         let total = |index: usize| self.workers.iter().filter_map(|worker| worker.drops.get(index)).sum();
-        let named = self.reasons.iter().enumerate().map(|(index, reason)| (reason.name.as_str(), total(index)));
+        let named =
+            self.reasons.iter().enumerate().map(|(index, reason)| (reason.name.as_str(), total(index)));
         named.filter(|(_, count)| *count > 0).collect()
     }
 

@@ -94,6 +94,11 @@ impl HandOver {
         sent
     }
 
+    /// Whether a packet waits.
+    pub(super) fn waiting(&self) -> bool {
+        self.incoming.iter().any(|incoming| incoming.parcels.waiting())
+    }
+
     /// Fills the empty batch with packets from other workers, at most `max`. Returns how many, and how
     /// many were dropped for want of a frame.
     #[inline]

@@ -5,28 +5,60 @@ use std::sync::Arc;
 
 use crate::error::{Error, Result};
 use crate::mem::{Pages, Pool, Region};
-use crate::xsk::umem::Umem;
+use crate::xsk::{Umem, UmemConfig};
 
 /// The packet memory of one worker, which ports open their queues on.
 #[doc(hidden)]
 pub struct Memory {
     region: Arc<dyn Region>,
     umem: Option<Umem>,
-    frame_size: usize,
+    wanted: Wanted,
 }
 
+/// What a worker's memory is to be.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Wanted {
+    pub(super) frames: usize,
+    pub(super) frame_size: usize,
+    /// Some port needs a UMEM.
+    pub(super) umem: bool,
+    /// The worker spins, and so may poll the card itself.
+    pub(super) busy: bool,
+    /// Some port of the worker cannot do zero-copy, and all sockets on a UMEM have the same mode.
+    pub(super) copy_only: bool,
+}
+
+/// Entries of each socket's fill and completion ring: more than are lent for receiving, or being sent, at
+/// any time.
+const RING_ENTRIES: u32 = 4096;
+
 impl Memory {
-    /// `frames` frames of `frame_size` bytes: a UMEM where a port needs one, else anonymous memory.
-    pub(super) fn new(frames: usize, frame_size: usize, umem: bool) -> Result<Self> {
-        if umem {
-            let umem = Umem::new(frames, frame_size).map_err(|source| Error::Memory {
-                what: format!("{frames} frames of {frame_size} bytes"),
-                source: source.into(),
-            })?;
-            let region = umem.region();
-            return Ok(Self { region, umem: Some(umem), frame_size });
+    /// A UMEM where a port needs one, else anonymous memory.
+    pub(super) fn new(wanted: Wanted) -> Result<Self> {
+        let Wanted { frames, frame_size, umem, .. } = wanted;
+        if !umem {
+            return Ok(Self { region: Arc::new(Pages::new(frames * frame_size)), umem: None, wanted });
         }
-        Ok(Self { region: Arc::new(Pages::new(frames * frame_size)), umem: None, frame_size })
+        let config = UmemConfig {
+            frames: frames as u32,
+            frame_size: frame_size as u32,
+            fill_entries: RING_ENTRIES,
+            completion_entries: RING_ENTRIES,
+            ..UmemConfig::default()
+        };
+        let umem = Umem::new(config).map_err(|source| Error::Memory {
+            what: format!("{frames} frames of {frame_size} bytes"),
+            source: source.into(),
+        })?;
+        Ok(Self { region: Arc::new(umem.clone()), umem: Some(umem), wanted })
+    }
+
+    pub(crate) fn busy(&self) -> bool {
+        self.wanted.busy
+    }
+
+    pub(crate) fn copy_only(&self) -> bool {
+        self.wanted.copy_only
     }
 
     pub(crate) fn region(&self) -> &Arc<dyn Region> {
@@ -38,11 +70,11 @@ impl Memory {
     }
 
     pub(crate) fn frame_size(&self) -> usize {
-        self.frame_size
+        self.wanted.frame_size
     }
 
     /// The frames of this memory, all free, with `headroom` bytes before packets that are created.
     pub(super) fn pool(&self, headroom: usize) -> Pool {
-        Pool::new(self.region.clone(), self.frame_size, headroom)
+        Pool::new(self.region.clone(), self.wanted.frame_size, headroom)
     }
 }

@@ -13,7 +13,12 @@ pub(super) struct Share {
 
 /// Deals queues to workers in turn: queue `i` of each port goes to worker `i` modulo their number, so that
 /// a worker can forward between all ports that have as many queues as there are workers.
-pub(super) fn plan(ports: &[Vec<u32>], workers: Option<usize>, cores: &[usize], available: &[usize]) -> Result<Vec<Share>> {
+pub(super) fn plan(
+    ports: &[Vec<u32>],
+    workers: Option<usize>,
+    cores: &[usize],
+    available: &[usize],
+) -> Result<Vec<Share>> {
     let queues = ports.iter().map(Vec::len).max().unwrap_or(0);
     if queues == 0 {
         return Err(Error::config("no port has a queue to receive from: give the runtime at least one port"));
@@ -23,7 +28,9 @@ pub(super) fn plan(ports: &[Vec<u32>], workers: Option<usize>, cores: &[usize], 
         (Some(workers), 0) => workers,
         (None, 0) => queues.min(available.len().max(1)),
         (Some(workers), cores) if workers != cores => {
-            return Err(Error::config(format!("{workers} workers on {cores} cores: name one core for each worker")));
+            return Err(Error::config(format!(
+                "{workers} workers on {cores} cores: name one core for each worker"
+            )));
         }
         (_, cores) => cores,
     };
@@ -33,12 +40,17 @@ pub(super) fn plan(ports: &[Vec<u32>], workers: Option<usize>, cores: &[usize], 
         )));
     }
     if let Some(core) = cores.iter().find(|core| !available.contains(core)) {
-        return Err(Error::config(format!("core {core} is not among those this process may run on: {available:?}")));
+        return Err(Error::config(format!(
+            "core {core} is not among those this process may run on: {available:?}"
+        )));
     }
     let mut shares: Vec<Share> = (0..count)
         .map(|worker| Share {
             // Without a say, pin only where every worker gets a core of its own.
-            core: cores.get(worker).or_else(|| available.get(worker).filter(|_| count <= available.len())).copied(),
+            core: cores
+                .get(worker)
+                .or_else(|| available.get(worker).filter(|_| count <= available.len()))
+                .copied(),
             queues: Vec::new(),
         })
         .collect();

@@ -8,7 +8,7 @@ use super::Mode;
 /// An AF_XDP socket, or the memory of its frames, could not be had or used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum Error {
+pub(crate) enum Error {
     /// A size or number in the configuration cannot work.
     #[error("{what} cannot be {value}: {expected}")]
     Config {

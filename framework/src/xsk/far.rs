@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::Descriptor;
+use super::access::{Reader, Writer};
 use super::anonymous::pair;
 use super::frames::{CONTINUED, FrameRings};
 use super::ring::{Consumer, Producer};
@@ -29,7 +30,14 @@ pub(crate) fn queue(size: u32) -> (FrameRings, Far) {
     let (far_completion, completion) = pair(size);
     // SAFETY: `Far`, the only holder of the other ends, returns each address once, and to the ring it
     // belongs on; see its methods. That one pool is used is the memory port's part: a queue has one worker.
-    let near = unsafe { FrameRings::new(fill, rx, tx, completion) };
+    let near = unsafe {
+        FrameRings::new(
+            Writer::Native(fill),
+            Reader::Native(rx),
+            Writer::Native(tx),
+            Reader::Native(completion),
+        )
+    };
     (near, Far { fill: far_fill, rx: far_rx, tx: far_tx, completion: far_completion })
 }
 
@@ -90,7 +98,10 @@ impl Far {
         let max = self.completion.free(max).min(max);
         let (completion, base, len) = (&mut self.completion, region.base(), region.len());
         let taken = self.tx.consume(max, |sent| {
-            assert!(sent.addr as usize + sent.len as usize <= len, "the near side sends frames of its region");
+            assert!(
+                sent.addr as usize + sent.len as usize <= len,
+                "the near side sends frames of its region"
+            );
             // SAFETY: in the region as just checked; the frame is this side's from the TX ring's acquire
             // until the submit of the completion below, and nobody writes it meanwhile.
             let bytes = unsafe {

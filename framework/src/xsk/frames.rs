@@ -1,8 +1,10 @@
 //! The near side of a queue's four rings, in frames instead of addresses: the one place where the
 //! other side's word for an address becomes a frame token again.
 
+use xsk_rs::{CompQueue, FillQueue, RxQueue, TxQueue};
+
 use super::Descriptor;
-use super::ring::{Consumer, Entries, Producer};
+use super::access::{Reader, Writer};
 use crate::mem::{Frame, Pool};
 
 /// `XDP_PKT_CONTD` of `linux/if_xdp.h`: the packet goes on in the next descriptor.
@@ -14,10 +16,10 @@ pub(crate) const CONTINUED: u32 = 1;
 ///   fill ──► other side ──► rx        tx ──► other side ──► completion
 /// ```
 pub(crate) struct FrameRings {
-    pub(crate) fill: Producer<u64>,
-    pub(crate) rx: Consumer<Descriptor>,
-    pub(crate) tx: Producer<Descriptor>,
-    pub(crate) completion: Consumer<u64>,
+    pub(crate) fill: Writer<u64, FillQueue>,
+    pub(crate) rx: Reader<Descriptor, RxQueue>,
+    pub(crate) tx: Writer<Descriptor, TxQueue>,
+    pub(crate) completion: Reader<u64, CompQueue>,
     /// Frames lent for receiving that have not come back.
     lent: u32,
 }
@@ -28,26 +30,31 @@ impl FrameRings {
     /// in frames that it took from `fill`, on `completion` only addresses that it took from `tx`, each
     /// once. All methods are called with one and the same pool, whose region the other side works on.
     pub(crate) unsafe fn new(
-        fill: Producer<u64>,
-        rx: Consumer<Descriptor>,
-        tx: Producer<Descriptor>,
-        completion: Consumer<u64>,
+        fill: Writer<u64, FillQueue>,
+        rx: Reader<Descriptor, RxQueue>,
+        tx: Writer<Descriptor, TxQueue>,
+        completion: Reader<u64, CompQueue>,
     ) -> Self {
         Self { fill, rx, tx, completion, lent: 0 }
     }
 
-    /// Up to `max` received descriptors; [`Arrived::next`] makes frames of them, and
-    /// [`release`](Self::release) is to be called with their number after.
+    /// Claims up to `max` received frames and hands each to `each`, with whether its packet goes on in the
+    /// next; `None` is a descriptor that names no frame. Returns how many descriptors that were.
     #[inline(always)]
-    pub(crate) fn arrived(&mut self, max: u32) -> Arrived<'_> {
-        Arrived { entries: self.rx.peek(max) }
-    }
-
-    /// Gives the RX ring's `count` oldest places back: their frames are claimed.
-    #[inline(always)]
-    pub(crate) fn release(&mut self, count: u32) {
-        self.rx.release(count);
+    pub(crate) fn receive(
+        &mut self,
+        pool: &mut Pool,
+        max: u32,
+        mut each: impl FnMut(Option<Frame>, bool),
+    ) -> u32 {
+        let count = self.rx.consume(max, |descriptor| {
+            // SAFETY: by the contract of `new` the address is in a frame that was lent for receiving, and
+            // comes back once.
+            let frame = unsafe { pool.claim_received(descriptor.addr, descriptor.len) };
+            each(frame, descriptor.options & CONTINUED != 0);
+        });
         self.lent = self.lent.saturating_sub(count);
+        count
     }
 
     /// Frames lent for receiving that have not come back: in the fill ring, with the other side, or in
@@ -56,14 +63,15 @@ impl FrameRings {
         self.lent
     }
 
-    /// Writes one frame to the TX ring, to be shown to the other side by `tx.submit`. The caller has
-    /// made sure of room.
+    /// Writes frames to the TX ring until `frames` ends or the ring is full, and shows them to the other
+    /// side at the next `tx.submit`. Of each frame is said whether its packet goes on in the next.
     #[inline(always)]
-    pub(crate) fn send(&mut self, pool: &mut Pool, frame: Frame, continued: bool) {
-        let len = frame.len() as u32;
-        let addr = pool.lend_for_transmit(frame);
-        let written = self.tx.push(Descriptor { addr, len, options: u32::from(continued) * CONTINUED });
-        debug_assert!(written, "the caller has looked for room");
+    pub(crate) fn send(&mut self, pool: &mut Pool, frames: impl Iterator<Item = (Frame, bool)>) -> u32 {
+        self.tx.extend(frames.map(|(frame, continued)| {
+            let len = frame.len() as u32;
+            let addr = pool.lend_for_transmit(frame);
+            Descriptor { addr, len, options: u32::from(continued) * CONTINUED }
+        }))
     }
 
     /// Takes back all frames that were sent.
@@ -83,23 +91,5 @@ impl FrameRings {
         self.fill.submit();
         self.lent += lent;
         lent
-    }
-}
-
-/// Received descriptors that wait to become frames.
-pub(crate) struct Arrived<'r> {
-    entries: Entries<'r, Descriptor>,
-}
-
-impl Arrived<'_> {
-    /// The next descriptor's frame, and whether its packet goes on in the one after. The inner `None`
-    /// is a descriptor that names no frame.
-    #[inline(always)]
-    pub(crate) fn next(&mut self, pool: &mut Pool) -> Option<Option<(Frame, bool)>> {
-        let descriptor = self.entries.next()?;
-        // SAFETY: by the contract of `FrameRings::new` the address is in a frame that was lent for
-        // receiving, and comes back once.
-        let frame = unsafe { pool.claim_received(descriptor.addr, descriptor.len) };
-        Some(frame.map(|frame| (frame, descriptor.options & CONTINUED != 0)))
     }
 }

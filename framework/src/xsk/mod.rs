@@ -16,10 +16,11 @@
 
 pub(crate) mod access;
 pub(crate) mod anonymous;
-pub(crate) mod far;
-pub(crate) mod frames;
 mod cursor;
 mod error;
+pub(crate) mod far;
+pub(crate) mod frames;
+pub(crate) mod interface;
 pub(crate) mod library;
 mod mapped;
 mod numa;
@@ -37,13 +38,11 @@ use std::fmt;
 
 use bytemuck::{Pod, Zeroable};
 
-pub use error::Error;
+pub(crate) use error::Error;
 pub use polling::BusyPoll;
-pub(crate) use polling::Sleeper;
 pub use socket::ModeWanted;
-pub(crate) use socket::{Granted, RingAccess, Socket, SocketConfig, Wake};
-pub use statistics::Statistics;
-pub use umem::Pages;
+pub(crate) use socket::{Granted, Socket, SocketConfig, Wake};
+pub(crate) use statistics::Statistics;
 pub(crate) use umem::{Umem, UmemConfig};
 
 /// How packets come from the driver to the UMEM and back.

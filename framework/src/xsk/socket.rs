@@ -1,7 +1,7 @@
 //! One AF_XDP socket: one queue of one interface, on a UMEM.
 
 use std::io;
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::str::FromStr;
 use std::sync::atomic::Ordering;
 use std::thread;
@@ -11,10 +11,11 @@ use xsk_rs::config::{BindFlags, Interface, LibxdpFlags, SocketConfig as LibraryC
 use xsk_rs::{CompQueue, FillQueue, RxQueue, TxQueue};
 
 use super::access::{Reader, Writer};
+use super::frames::FrameRings;
 use super::library::{LibraryConsumer, LibraryProducer, Mint};
 use super::mapped::{MappedRings, Sizes};
 use super::umem::{errno, ring_entries};
-use super::{BusyPoll, Descriptor, Error, Mode, Statistics, Umem, sockopt};
+use super::{BusyPoll, Error, Mode, Statistics, Umem, sockopt};
 
 /// Which mode is wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -107,10 +108,7 @@ pub(crate) enum Wake {
 /// Dropping it frees the queue, except that a UMEM's first socket stays bound
 /// until the UMEM goes too (libxdp keeps both in one descriptor).
 pub(crate) struct Socket {
-    pub(crate) rx: Reader<Descriptor, RxQueue>,
-    pub(crate) tx: Writer<Descriptor, TxQueue>,
-    pub(crate) fill: Writer<u64, FillQueue>,
-    pub(crate) completion: Reader<u64, CompQueue>,
+    pub(crate) rings: FrameRings,
     name: Name,
     granted: Granted,
     fd: RawFd,
@@ -203,35 +201,31 @@ impl Socket {
         };
         let ring_access = if mapped.is_some() { RingAccess::Native } else { RingAccess::Library };
         let granted = Granted { mode, ring_access, busy_poll, tx_budget, send_buffer_bytes };
-        Ok(match mapped {
-            Some(MappedRings { rx, tx, fill, completion }) => Self {
-                rx: Reader::Native(rx),
-                tx: Writer::Native(tx),
-                fill: Writer::Native(fill),
-                completion: Reader::Native(completion),
-                name,
-                granted,
-                fd,
-                _library: Some(library),
-                _alive: alive,
-            },
+        let (rx, tx, fill, completion, library) = match mapped {
+            Some(MappedRings { rx, tx, fill, completion }) => (
+                Reader::Native(rx),
+                Writer::Native(tx),
+                Writer::Native(fill),
+                Reader::Native(completion),
+                Some(library),
+            ),
             None => {
                 let mint = Mint::new(umem.samples).ok_or_else(|| {
                     name.failed("use xsk-rs's queues", io::Error::other("its frame descriptor has changed"))
                 })?;
-                Self {
-                    rx: Reader::Library(LibraryConsumer::new(library.rx)),
-                    tx: Writer::Library(LibraryProducer::new(library.tx, sizes.tx, mint)),
-                    fill: Writer::Library(LibraryProducer::new(library.fill, sizes.fill, mint)),
-                    completion: Reader::Library(LibraryConsumer::new(library.completion)),
-                    name,
-                    granted,
-                    fd,
-                    _library: None,
-                    _alive: alive,
-                }
+                (
+                    Reader::Library(LibraryConsumer::new(library.rx)),
+                    Writer::Library(LibraryProducer::new(library.tx, sizes.tx, mint)),
+                    Writer::Library(LibraryProducer::new(library.fill, sizes.fill, mint)),
+                    Reader::Library(LibraryConsumer::new(library.completion)),
+                    None,
+                )
             }
-        })
+        };
+        // SAFETY: the other side is the kernel. A socket's queue has one worker, and that worker one pool:
+        // the one over this UMEM.
+        let rings = unsafe { FrameRings::new(fill, rx, tx, completion) };
+        Ok(Self { rings, name, granted, fd, _library: library, _alive: alive })
     }
 
     /// What the kernel has granted.
@@ -249,8 +243,8 @@ impl Socket {
     #[inline]
     pub(crate) fn wake_tx(&mut self) -> Result<Wake, Error> {
         let Granted { mode, busy_poll, .. } = self.granted;
-        let told = mode == Mode::Copy || busy_poll.is_some() || self.tx.needs_wakeup();
-        if !told || self.tx.pending() == 0 {
+        let told = mode == Mode::Copy || busy_poll.is_some() || self.rings.tx.needs_wakeup();
+        if !told || self.rings.tx.pending() == 0 {
             return Ok(Wake::NotNeeded);
         }
         // SAFETY: sends no bytes from no address: the kernel looks at the TX ring instead.
@@ -267,7 +261,7 @@ impl Socket {
     /// [`Error::Socket`] for what is no outcome named by [`Wake`].
     #[inline]
     pub(crate) fn wake_rx(&mut self) -> Result<Wake, Error> {
-        if self.granted.busy_poll.is_none() && !self.fill.needs_wakeup() {
+        if self.granted.busy_poll.is_none() && !self.rings.fill.needs_wakeup() {
             return Ok(Wake::NotNeeded);
         }
         // SAFETY: receives no bytes to no address: the kernel looks at the fill ring instead.
@@ -305,6 +299,13 @@ impl Socket {
             Some(libc::ENXIO) => Ok(Wake::Gone),
             _ => Err(self.name.failed(step, source)),
         }
+    }
+}
+
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        // SAFETY: the descriptor is open until the socket, which is borrowed, is dropped.
+        unsafe { BorrowedFd::borrow_raw(self.fd) }
     }
 }
 

@@ -40,8 +40,8 @@ impl Frames {
 
     fn refill(&mut self, socket: &mut Socket, count: usize) {
         let frames: Vec<_> = (0..count).map(|_| self.take()).collect();
-        assert_eq!(socket.fill.extend(frames) as usize, count);
-        assert_eq!(socket.fill.submit() as usize, count);
+        assert_eq!(socket.rings.fill.extend(frames) as usize, count);
+        assert_eq!(socket.rings.fill.submit() as usize, count);
         socket.wake_rx().expect("woken");
     }
 
@@ -65,16 +65,16 @@ impl Frames {
 
     /// Sends, and waits until the kernel has given the frames back.
     fn send(&mut self, socket: &mut Socket, descriptors: &[Descriptor]) {
-        assert_eq!(socket.tx.extend(descriptors.iter().copied()) as usize, descriptors.len());
-        assert_eq!(socket.tx.submit() as usize, descriptors.len());
+        assert_eq!(socket.rings.tx.extend(descriptors.iter().copied()) as usize, descriptors.len());
+        assert_eq!(socket.rings.tx.submit() as usize, descriptors.len());
         let mut back = 0;
         eventually("all sent and completed", || {
             let wake = socket.wake_tx().expect("woken");
             assert!(matches!(wake, Wake::NotNeeded | Wake::Done | Wake::Again), "{wake:?}");
-            back += socket.completion.consume(64, |addr| self.give_back(addr)) as usize;
+            back += socket.rings.completion.consume(64, |addr| self.give_back(addr)) as usize;
             back == descriptors.len()
         });
-        assert_eq!(socket.tx.pending(), 0);
+        assert_eq!(socket.rings.tx.pending(), 0);
     }
 
     fn send_packet(&mut self, socket: &mut Socket, packet: &[u8]) {
@@ -88,7 +88,7 @@ fn receive(socket: &mut Socket, count: usize) -> Vec<Descriptor> {
     let mut received = Vec::new();
     eventually("received", || {
         socket.wake_rx().expect("woken");
-        socket.rx.consume(64, |descriptor| received.push(descriptor));
+        socket.rings.rx.consume(64, |descriptor| received.push(descriptor));
         received.len() >= count
     });
     assert_eq!(received.len(), count);
@@ -388,10 +388,10 @@ fn busy_polling_and_the_tx_budget_are_granted_where_the_kernel_has_them() {
             if granted.tx_budget.is_some() {
                 let sent: Vec<_> =
                     (0..40).map(|_| Descriptor { addr: frames.take(), len: 60, options: 0 }).collect();
-                socket.tx.extend(sent);
-                socket.tx.submit();
+                socket.rings.tx.extend(sent);
+                socket.rings.tx.submit();
                 assert_eq!(socket.wake_tx().expect("woken"), Wake::Done);
-                assert_eq!(socket.tx.pending(), 0);
+                assert_eq!(socket.rings.tx.pending(), 0);
                 assert_eq!(socket.wake_tx().expect("nothing to do"), Wake::NotNeeded);
             }
         });
@@ -424,15 +424,15 @@ fn the_kernel_counts_what_it_could_not_receive_or_send() {
         eventually("four counted as too many for the RX ring", || {
             socket.statistics().expect("statistics").rx_ring_full == 4
         });
-        assert_eq!(socket.rx.available(u32::MAX), 16);
+        assert_eq!(socket.rings.rx.available(u32::MAX), 16);
 
         let outside = frames.umem.len() as u64 + 100;
-        assert!(socket.tx.push(Descriptor { addr: outside, len: 60, options: 0 }));
-        socket.tx.submit();
+        assert!(socket.rings.tx.push(Descriptor { addr: outside, len: 60, options: 0 }));
+        socket.rings.tx.submit();
         socket.wake_tx().expect("woken");
         assert_eq!(socket.statistics().expect("statistics").tx_invalid_descs, 1);
         // Linux 6.18 gives the address back as completed, earlier ones do not; either way nothing is sent.
-        socket.completion.consume(u32::MAX, |addr| assert_eq!(addr, outside));
+        socket.rings.completion.consume(u32::MAX, |addr| assert_eq!(addr, outside));
         let valid = packet(1234, 70);
         frames.send_packet(&mut socket, &valid);
         assert_eq!(wire.receive(), Some(valid));
@@ -467,18 +467,18 @@ fn an_interface_that_goes_down_or_away_is_told_from_other_failures() {
             veth("port", "peer", 1);
             let mut frames = Frames::new(16);
             let mut socket = bind(&frames.umem, "port", 0, &with_access(access));
-            assert!(socket.tx.push(Descriptor { addr: frames.take(), len: 60, options: 0 }));
-            socket.tx.submit();
+            assert!(socket.rings.tx.push(Descriptor { addr: frames.take(), len: 60, options: 0 }));
+            socket.rings.tx.submit();
             ip("link set port down");
             assert_eq!(socket.wake_tx().expect("an outcome"), Wake::Down);
             ip("link set port up");
             eventually("sent after all", || {
                 socket.wake_tx().expect("an outcome");
-                socket.completion.available(1) == 1
+                socket.rings.completion.available(1) == 1
             });
 
-            assert!(socket.tx.push(Descriptor { addr: frames.take(), len: 60, options: 0 }));
-            socket.tx.submit();
+            assert!(socket.rings.tx.push(Descriptor { addr: frames.take(), len: 60, options: 0 }));
+            socket.rings.tx.submit();
             ip("link delete port");
             assert_eq!(socket.wake_tx().expect("an outcome"), Wake::Gone);
         });

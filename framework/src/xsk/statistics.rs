@@ -11,7 +11,7 @@ use super::sockopt;
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Pod, Zeroable)]
 #[non_exhaustive]
-pub struct Statistics {
+pub(crate) struct Statistics {
     /// Packets dropped on their way in for other reasons than those below.
     pub rx_dropped: u64,
     /// Descriptors in the fill ring that the kernel refused.

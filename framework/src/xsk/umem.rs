@@ -10,6 +10,8 @@ use std::sync::{Arc, OnceLock};
 use xsk_rs::FrameDesc;
 use xsk_rs::config::{FrameSize, QueueSize, UmemConfig as LibraryConfig};
 
+use crate::mem::Region;
+
 use super::numa::Preferred;
 use super::{Error, Mode, sockopt};
 
@@ -49,7 +51,7 @@ impl Default for UmemConfig {
 /// The pages that a UMEM is made of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Pages {
+pub(crate) enum Pages {
     /// Huge pages, each of so many bytes.
     Huge {
         /// Bytes of a page.
@@ -79,6 +81,18 @@ pub(crate) struct Umem {
 unsafe impl Send for Umem {}
 // SAFETY: as above.
 unsafe impl Sync for Umem {}
+
+// SAFETY: the memory is mapped zeroed, does not move, and goes with the last handle; beside the pool only
+// the kernel touches it, in frames lent to it.
+unsafe impl Region for Umem {
+    fn base(&self) -> NonNull<u8> {
+        self.base
+    }
+
+    fn len(&self) -> usize {
+        self.config.frames as usize * self.config.frame_size as usize
+    }
+}
 
 impl Umem {
     /// Maps and registers the memory. Every page is present when this returns.
@@ -118,16 +132,6 @@ impl Umem {
         let base = base(&library, &samples[0]);
         let config = UmemConfig { frames, ..config };
         Ok(Self { library, samples, mode: Arc::default(), sockets: Arc::default(), base, pages, config })
-    }
-
-    /// The first byte of the region: what address 0 in a descriptor means.
-    pub(crate) fn base(&self) -> NonNull<u8> {
-        self.base
-    }
-
-    /// Bytes of the region.
-    pub(crate) fn len(&self) -> usize {
-        self.config.frames as usize * self.config.frame_size as usize
     }
 
     /// Bytes of a frame.

@@ -1,0 +1,355 @@
+//! The AF_XDP port: a network interface, its redirect program, and a socket per queue.
+
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use afx_redirect::{AttachMode, Beat, Counters, OnStall, Options, Redirect, Steering};
+
+use super::{Port, Queue, Received, Sent, rings};
+use crate::batch::Batch;
+use crate::error::{Error, Result};
+use crate::mem::Pool;
+use crate::worker::Memory;
+use crate::xsk::{BusyPoll, Granted, Mode, ModeWanted, Socket, SocketConfig, Wake, interface};
+
+/// A network interface, through AF_XDP.
+///
+/// What it takes from the interface is always said by its [`Steering`]; everything else stays with the
+/// kernel. The redirect program is attached when the runtime starts and gone when it ends, whatever way
+/// the process ends.
+///
+/// ```no_run
+/// use afx::port::{Mode, ModeWanted, Steering, XdpPort};
+///
+/// let port = XdpPort::new("eth1", Steering::All).queues([0, 1]).mode(ModeWanted::Demand(Mode::ZeroCopy));
+/// ```
+#[derive(Debug)]
+pub struct XdpPort {
+    interface: String,
+    steering: Steering,
+    queues: Option<Vec<u32>>,
+    mode: ModeWanted,
+    attach: AttachMode,
+    busy_poll: Option<BusyPoll>,
+    ring_size: u32,
+    fill_level: Option<u32>,
+    stall_limit: Option<Duration>,
+    on_stall: Option<OnStall>,
+    forced: bool,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    redirect: Option<Redirect>,
+    granted: Vec<(u32, Granted)>,
+    /// The program's counters as they were when it was detached.
+    last: Counters,
+}
+
+impl XdpPort {
+    /// All queues that the interface has, in the best mode that works.
+    pub fn new(interface: &str, steering: Steering) -> Self {
+        Self {
+            interface: interface.into(),
+            steering,
+            queues: None,
+            mode: ModeWanted::Auto,
+            attach: AttachMode::Auto,
+            busy_poll: None,
+            ring_size: 2048,
+            fill_level: None,
+            stall_limit: Some(Duration::from_millis(500)),
+            on_stall: None,
+            forced: false,
+            state: Mutex::default(),
+        }
+    }
+
+    /// Only these queues; packets on the others stay with the kernel.
+    pub fn queues(mut self, queues: impl IntoIterator<Item = u32>) -> Self {
+        self.queues = Some(queues.into_iter().collect());
+        self
+    }
+
+    /// Zero-copy or copy: the first that works unless demanded.
+    pub fn mode(mut self, mode: ModeWanted) -> Self {
+        self.mode = mode;
+        self
+    }
+
+    /// Where the redirect program is attached: in the driver where that works unless demanded.
+    pub fn attach_mode(mut self, attach: AttachMode) -> Self {
+        self.attach = attach;
+        self
+    }
+
+    /// How preferred busy polling is done; a `Busy` worker does it by default, an adaptive one does not.
+    pub fn busy_poll(mut self, busy_poll: BusyPoll) -> Self {
+        self.busy_poll = Some(busy_poll);
+        self
+    }
+
+    /// Descriptors in the RX and in the TX ring: a power of two, 2048 unless said.
+    pub fn ring_size(mut self, descriptors: u32) -> Self {
+        self.ring_size = descriptors;
+        self
+    }
+
+    /// Frames lent to the kernel for receiving, at most: as many as the RX ring has places in copy mode,
+    /// twice that in zero-copy mode. Fewer stay in the cache; more outlast longer bursts.
+    pub fn fill_level(mut self, frames: u32) -> Self {
+        self.fill_level = Some(frames);
+        self
+    }
+
+    /// How long a worker may stand still before its packets are no longer redirected: 500 ms unless said,
+    /// `None` for ever.
+    pub fn stall_limit(mut self, limit: Option<Duration>) -> Self {
+        self.stall_limit = limit;
+        self
+    }
+
+    /// What becomes of a stalled worker's packets: they go to the kernel with [`Steering::All`], and are
+    /// dropped with [`Steering::Match`], unless said.
+    pub fn on_stall(mut self, on_stall: OnStall) -> Self {
+        self.on_stall = Some(on_stall);
+        self
+    }
+
+    /// Takes [`Steering::All`] also on the interface that the default route leaves by, and with it
+    /// every connection to this machine that comes that way.
+    pub fn force(mut self) -> Self {
+        self.forced = true;
+        self
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn error(
+        &self,
+        what: impl Into<String>,
+        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> Error {
+        Error::port(&self.interface, what, source)
+    }
+
+    fn refused(&self, what: impl std::fmt::Display) -> Error {
+        Error::config(format!("port {}: {what}", self.interface))
+    }
+
+    /// The queues wanted, each of which the interface has.
+    fn checked_queues(&self) -> Result<Vec<u32>> {
+        let there = interface::rx_queues(&self.interface)
+            .map_err(|source| self.error("asking for its queues", source))?;
+        let queues = self.queues.clone().unwrap_or_else(|| (0..there).collect());
+        match queues.iter().find(|queue| **queue >= there) {
+            Some(queue) => {
+                Err(self.refused(format_args!("no queue {queue}: it has queues 0 to {}", there - 1)))
+            }
+            None if queues.is_empty() => Err(self.refused("no queue: name at least one")),
+            None => Ok(queues),
+        }
+    }
+}
+
+/// Whether the default route of this thread's network namespace leaves by `interface`.
+fn carries_default_route(interface: &str) -> bool {
+    // /proc/net is the process's, which may be of another namespace than the thread.
+    let read = |name| std::fs::read_to_string(format!("/proc/thread-self/net/{name}")).unwrap_or_default();
+    let v4 = read("route").lines().any(|line| {
+        let mut fields = line.split_whitespace();
+        fields.next() == Some(interface) && fields.next() == Some("00000000")
+    });
+    let v6 = read("ipv6_route").lines().any(|line| {
+        let fields: Vec<_> = line.split_whitespace().collect();
+        // The kernel's own unreachable default route is on `lo`.
+        matches!(fields.as_slice(), [net, "00", .., device] if net.bytes().all(|b| b == b'0') && *device == interface)
+    });
+    v4 || v6
+}
+
+impl Port for XdpPort {
+    fn name(&self) -> &str {
+        &self.interface
+    }
+
+    fn needs_umem(&self) -> bool {
+        true
+    }
+
+    fn prepare(&self) -> Result<Vec<u32>> {
+        let index = nix::net::if_::if_nametoindex(self.interface.as_str())
+            .map_err(|_| self.refused("there is no interface of that name in this network namespace"))?;
+        let queues = self.checked_queues()?;
+        if matches!(self.steering, Steering::All) && !self.forced && carries_default_route(&self.interface) {
+            return Err(self.refused(
+                "the default route leaves by this interface, and steering `all` would take every connection \
+                 to this machine, SSH too: steer by match, or force it",
+            ));
+        }
+        let options = Options {
+            mode: self.attach,
+            queues: queues.iter().max().map_or(1, |last| last + 1),
+            stall_limit: self.stall_limit,
+            on_stall: self.on_stall,
+            ..Options::default()
+        };
+        let redirect = Redirect::attach(index, &self.steering, &options)
+            .map_err(|source| self.error("attaching the redirect program", source))?;
+        self.state().redirect = Some(redirect);
+        Ok(queues)
+    }
+
+    fn open(&self, queue: u32, memory: &Memory) -> Result<Box<dyn Queue>> {
+        let umem = memory.umem().ok_or_else(|| self.refused("its worker's memory is no UMEM"))?;
+        let mode = match self.mode {
+            ModeWanted::Auto if memory.copy_only() => ModeWanted::Demand(Mode::Copy),
+            mode => mode,
+        };
+        let config = SocketConfig {
+            rx_entries: self.ring_size,
+            tx_entries: self.ring_size,
+            mode,
+            busy_poll: self.busy_poll.or_else(|| memory.busy().then(BusyPoll::default)),
+            ..SocketConfig::default()
+        };
+        let socket = Socket::bind(umem, &self.interface, queue, &config)
+            .map_err(|source| self.error(format!("opening queue {queue}"), source))?;
+        let granted = socket.granted();
+        let mut state = self.state();
+        let redirect = state.redirect.as_ref().ok_or(Error::Stopped)?;
+        let beat = redirect
+            .beat(queue)
+            .and_then(|beat| redirect.register(queue, socket.as_fd()).map(|()| beat))
+            .map_err(|source| self.error(format!("steering queue {queue}"), source))?;
+        state.granted.push((queue, granted));
+        let default_level = match granted.mode {
+            Mode::Copy => self.ring_size,
+            Mode::ZeroCopy => 2 * self.ring_size,
+        };
+        let level = self.fill_level.unwrap_or(default_level);
+        Ok(Box::new(XdpQueue { beat, socket, level, drained: true }))
+    }
+
+    fn detach(&self) {
+        let mut state = self.state();
+        if let Some(redirect) = state.redirect.take() {
+            state.last = redirect.counters().unwrap_or_default();
+        }
+    }
+
+    fn steer(&self, steering: &Steering) -> Result<()> {
+        match &mut self.state().redirect {
+            Some(redirect) => redirect
+                .update_steering(steering)
+                .map_err(|source| self.error("changing its steering", source)),
+            None => Err(Error::Stopped),
+        }
+    }
+
+    fn status(&self) -> Vec<(String, String)> {
+        let state = self.state();
+        let mut facts = Vec::new();
+        if let Some(redirect) = &state.redirect {
+            facts.push(("attached".into(), redirect.mode().to_string()));
+            if let Some(why) = redirect.fallback() {
+                facts.push(("native mode".into(), format!("not available: {why}")));
+            }
+        }
+        for (queue, granted) in &state.granted {
+            facts.push((format!("queue {queue}"), describe(granted)));
+        }
+        facts
+    }
+
+    fn redirect_counters(&self) -> Option<Counters> {
+        let state = self.state();
+        Some(match &state.redirect {
+            Some(redirect) => redirect.counters().unwrap_or_default(),
+            None => state.last,
+        })
+    }
+}
+
+fn describe(granted: &Granted) -> String {
+    let busy_poll = match granted.busy_poll {
+        Some(poll) => format!("busy polling {} packets", poll.budget),
+        None => "no busy polling".into(),
+    };
+    format!("{}, {busy_poll}", granted.mode)
+}
+
+/// A socket on one queue. Fields in the order in which they are to go.
+struct XdpQueue {
+    beat: Beat,
+    socket: Socket,
+    level: u32,
+    /// The RX ring was empty when it was last looked at.
+    drained: bool,
+}
+
+/// Calls that one service makes at most to have everything sent: 32 packets each on older kernels.
+const KICKS: u32 = 4;
+
+impl Queue for XdpQueue {
+    fn receive(&mut self, batch: &mut Batch, max: usize) -> Received {
+        let received = rings::receive(&mut self.socket.rings, batch, max, false);
+        self.drained = received.packets < max;
+        received
+    }
+
+    fn transmit(&mut self, batch: &mut Batch, mask: u64) -> Sent {
+        let room = self.socket.rings.tx.free(mask.count_ones());
+        let mut wakeups = 0;
+        if room < mask.count_ones() {
+            // The kernel has not kept up: give it one more chance before packets are dropped.
+            wakeups = self.kick();
+            self.socket.rings.reclaim(batch.pool());
+        }
+        let sent = rings::transmit(&mut self.socket.rings, batch, mask, false);
+        Sent { wakeups, ..sent }
+    }
+
+    fn service(&mut self, pool: &mut Pool) -> u64 {
+        let mut calls = self.kick();
+        rings::service(&mut self.socket.rings, pool, self.level);
+        if self.drained && matches!(self.socket.wake_rx(), Ok(wake) if wake != Wake::NotNeeded) {
+            calls += 1;
+        }
+        calls
+    }
+
+    fn beat(&mut self) {
+        self.beat.beat();
+    }
+
+    fn fd(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.socket.as_fd())
+    }
+
+    fn kernel_dropped(&self) -> u64 {
+        self.socket.statistics().map_or(0, |statistics| statistics.rx_dropped + statistics.rx_ring_full)
+    }
+}
+
+impl XdpQueue {
+    /// Has the kernel send what is on the TX ring; returns the calls that took.
+    fn kick(&mut self) -> u64 {
+        let mut calls = 0;
+        for _ in 0..KICKS {
+            match self.socket.wake_tx() {
+                Ok(Wake::NotNeeded) => break,
+                Ok(Wake::Again) => calls += 1,
+                _ => {
+                    calls += 1;
+                    break;
+                }
+            }
+        }
+        calls
+    }
+}

@@ -1,0 +1,119 @@
+//! The loop of a worker's thread, around its turns: sleeping, commands, publishing, the end.
+
+use std::os::fd::BorrowedFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use super::Idle;
+use super::mailbox::{Command, Mailbox};
+use super::turn::Turn;
+use crate::stage::Pipeline;
+use crate::stats::Board;
+use crate::time::Time;
+
+/// How often counters are published, and the kernel asked for its own.
+const PUBLISH_EVERY: Duration = Duration::from_millis(10);
+const ASK_EVERY: Duration = Duration::from_millis(500);
+
+/// How long a worker sleeps at most: its stages' timers want to run.
+const SLEEP_MS: u8 = 10;
+/// As above, where a queue has nothing to sleep on.
+const NAP_MS: u8 = 1;
+
+/// A worker's thread.
+pub(super) struct Run<P> {
+    pub(super) turn: Turn<P>,
+    pub(super) board: Arc<Board>,
+    pub(super) mailbox: Arc<Mailbox>,
+    pub(super) idle: Idle,
+}
+
+impl<P: Pipeline> Run<P> {
+    /// Runs until told to stop.
+    pub(super) fn run(&mut self) {
+        let mut empty = 0u32;
+        let mut next_publish = Time::ZERO;
+        let mut next_ask = Time::ZERO;
+        loop {
+            if self.turn.turn() > 0 {
+                empty = 0;
+            } else {
+                empty = empty.saturating_add(1);
+            }
+            let now = self.turn.now();
+            if now >= next_publish {
+                if now >= next_ask {
+                    next_ask = now + ASK_EVERY;
+                    self.turn.ask_kernel();
+                }
+                next_publish = now + PUBLISH_EVERY;
+                self.publish();
+            }
+            match self.mailbox.take() {
+                None => {}
+                Some(Command::Configure(snapshot)) => {
+                    self.turn.configure(&snapshot);
+                    self.publish();
+                }
+                Some(Command::Stop(deadline)) => return self.finish(deadline),
+            }
+            if let Idle::Adaptive { turns } = self.idle
+                && empty > turns
+            {
+                self.sleep();
+            }
+        }
+    }
+
+    /// Finishes what is queued, and publishes for the last time.
+    fn finish(&mut self, deadline: Time) {
+        // Packets that the kernel was just handling when the port was detached come a little later.
+        let mut quiet = 0;
+        while quiet < 3 && Time::monotonic() < deadline {
+            if self.turn.drain() {
+                quiet += 1;
+            } else {
+                quiet = 0;
+            }
+        }
+        self.turn.ask_kernel();
+        self.publish();
+    }
+
+    pub(super) fn publish(&mut self) {
+        self.turn.take_stock();
+        self.board.write(self.turn.counters.words(&self.turn.batch.counters));
+    }
+
+    /// Sleeps until a packet, a command or the time for timers comes.
+    #[cold]
+    fn sleep(&mut self) {
+        self.publish();
+        let waker = &self.mailbox.waker;
+        waker.going_to_sleep();
+        if self.mailbox.waiting() == 0 && !self.turn.has_inbox() {
+            let mut fds = [const { None }; 64];
+            fds[0] = Some(waker.fd());
+            let lanes = self.turn.lanes.iter().map(|lane| lane.io.fd());
+            let blind = lanes.clone().any(|fd| fd.is_none());
+            for (place, fd) in fds[1..].iter_mut().zip(lanes.flatten()) {
+                *place = Some(fd);
+            }
+            poll_for(&fds, if blind { NAP_MS } else { SLEEP_MS });
+            self.turn.counters.sleeps += 1;
+        }
+        waker.woken();
+    }
+}
+
+fn poll_for(fds: &[Option<BorrowedFd<'_>>; 64], milliseconds: u8) {
+    let mut polled: [PollFd<'_>; 64] = std::array::from_fn(|index| match fds[index] {
+        Some(fd) => PollFd::new(fd, PollFlags::POLLIN),
+        None => PollFd::new(fds[0].expect("the waker's"), PollFlags::empty()),
+    });
+    let count = fds.iter().flatten().count();
+    // A signal ends it early: as good a reason to look as any.
+    let _ = poll(&mut polled[..count], PollTimeout::from(milliseconds));
+}
