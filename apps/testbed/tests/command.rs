@@ -170,11 +170,15 @@ fn without_the_rights_it_says_which() {
         .unwrap();
     let said = said(&output);
     assert!(!output.status.success() && said.contains("this process lacks CAP_NET_ADMIN"), "{said}");
-    let output = Command::new(env!("CARGO_BIN_EXE_afx-testbed"))
-        .args(["list"])
-        .env("PATH", "/nowhere")
-        .output()
-        .unwrap();
-    // `list` needs `ip` only when there is a network to be shown.
-    assert!(output.status.success() || self::said(&output).contains("install the package iproute2"));
+}
+
+#[test]
+fn without_ip_it_says_which_package() {
+    let name = unique("no-ip");
+    let file = tempfile::NamedTempFile::new().unwrap();
+    fs::write(file.path(), format!("version = 1\nname = {name:?}\nhosts.h = {{}}\n")).unwrap();
+    let mut up = Command::new(env!("CARGO_BIN_EXE_afx-testbed"));
+    let output = up.arg("up").arg(file.path()).env("PATH", "/nowhere").output().unwrap();
+    let said = said(&output);
+    assert!(!output.status.success() && said.contains("install the package iproute2"), "{said}");
 }
