@@ -46,6 +46,10 @@ impl Link {
         self
     }
 
+    pub(crate) fn hosts(&self) -> [&Host; 2] {
+        [&self.ends[0].host, &self.ends[1].host]
+    }
+
     /// Makes the interfaces, in an order that matters (see below).
     pub(crate) fn lay(self) -> Result<()> {
         check_sizes(self.queues, self.mtu)?;

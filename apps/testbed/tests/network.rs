@@ -299,6 +299,12 @@ fn mistakes_are_told_with_what_would_be_right() {
     told(net.link(no_prefix).unwrap_err(), &["10.5.0.1", "prefix length"]);
     assert_eq!(a.interfaces().unwrap(), ["eth0"], "a wrong link makes nothing");
     told(net.link(Link::between(a.end("eth0"), b.end("eth1"))).unwrap_err(), &["ip", "File exists"]);
+    let other = Testbed::new("elsewhere").unwrap();
+    let stranger = other.host("x").unwrap();
+    told(
+        net.link(Link::between(a.end("eth1"), stranger.end("eth0"))).unwrap_err(),
+        &["x of elsewhere", "a host of mistakes"],
+    );
     net.close().unwrap();
     told(a.run(|| ()).unwrap_err(), &["entering", "No such file"]);
 }
