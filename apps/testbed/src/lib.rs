@@ -20,6 +20,7 @@ mod network;
 mod process;
 mod testbed;
 mod tool;
+mod topology;
 mod wait;
 
 pub use capture::Capture;
@@ -33,4 +34,5 @@ pub use network::{down, sweep};
 pub use nix::sys::signal::Signal;
 pub use process::{Command, Output, Process};
 pub use testbed::{HostSummary, Summary, Switch, Testbed, list};
+pub use topology::Topology;
 pub use wait::{wait_for, wait_for_some};

@@ -46,22 +46,13 @@ impl Link {
         self
     }
 
+    pub(crate) fn hosts(&self) -> [&Host; 2] {
+        [&self.ends[0].host, &self.ends[1].host]
+    }
+
     /// Makes the interfaces, in an order that matters (see below).
     pub(crate) fn lay(self) -> Result<()> {
-        if !(1..=MOST_QUEUES).contains(&self.queues) {
-            return Err(Error::invalid(
-                "number of queues",
-                self.queues,
-                format!("expected 1 to {MOST_QUEUES}"),
-            ));
-        }
-        if !MTU.contains(&self.mtu) {
-            return Err(Error::invalid(
-                "MTU",
-                self.mtu,
-                format!("expected {} to {} bytes", MTU.start(), MTU.end()),
-            ));
-        }
+        check_sizes(self.queues, self.mtu)?;
         let (queues, mtu) = (self.queues, self.mtu);
         let [a, b] = &self.ends;
         let (from, to) = (a.checked()?, b.checked()?);
@@ -86,6 +77,22 @@ impl Link {
         a.host.batch(&format!("link set {} up\n{}", a.interface, from.addresses(&a.interface)))?;
         b.host.batch(&to.addresses(&b.interface))
     }
+}
+
+pub(crate) fn check_sizes(queues: u32, mtu: u32) -> Result<()> {
+    if !(1..=MOST_QUEUES).contains(&queues) {
+        return Err(Error::invalid("number of queues", queues, format!("expected 1 to {MOST_QUEUES}")));
+    }
+    if !MTU.contains(&mtu) {
+        return Err(Error::invalid("MTU", mtu, format!("expected {} to {} bytes", MTU.start(), MTU.end())));
+    }
+    Ok(())
+}
+
+pub(crate) fn parse_address(text: &str) -> Result<IpNet> {
+    text.parse().map_err(|_| {
+        Error::invalid("address", text, "expected an address and its prefix length, such as 10.0.0.1/24")
+    })
 }
 
 /// One end of a link: an interface of a host, made by [`Host::end`], or a port of a switch, made by
@@ -137,9 +144,13 @@ impl End {
 
     /// Generic receive offload; on unless told otherwise.
     ///
-    /// On a veth GRO turns NAPI on, and only an interface with NAPI accepts what its peer sends by `XDP_TX` or
-    /// `XDP_REDIRECT`: without it (and without an XDP program of its own) those packets vanish. That is why it is on. It
-    /// merges TCP segments before a generic-mode XDP program, a packet socket or the routing sees them: where a test
+    /// On a veth GRO turns NAPI on, and only an interface with NAPI accepts what its peer sends by `XDP_REDIRECT` (without
+    /// it, and without an XDP program of its own, those packets vanish): that is why it is on. For what the peer sends by
+    /// native `XDP_TX` NAPI is not enough: those packets wait until something else wakes it (`veth_xdp_flush` in the
+    /// kernel's `drivers/net/veth.c`), unless the interface has an XDP program too, one that passes everything, say. What
+    /// the peer sends through an AF_XDP socket in copy mode comes as any other packet.
+    ///
+    /// GRO merges TCP segments before a generic-mode XDP program, a packet socket or the routing sees them: where a test
     /// looks at single TCP segments there, turn it off. Native XDP, and so AF_XDP, comes before GRO.
     #[must_use]
     pub fn gro(mut self, on: bool) -> Self {
@@ -159,17 +170,11 @@ impl End {
 
     fn checked(&self) -> Result<Checked> {
         checked_interface(&self.interface)?;
-        let parse = |text: &String| {
-            text.parse::<IpNet>().map_err(|_| {
-                Error::invalid(
-                    "address",
-                    text,
-                    "expected an address and its prefix length, such as 10.0.0.1/24",
-                )
-            })
-        };
         let mac = self.mac.unwrap_or_else(|| Mac::derived(self.host.id(), self.host.name(), &self.interface));
-        Ok(Checked { addresses: self.addresses.iter().map(parse).collect::<Result<_>>()?, mac })
+        Ok(Checked {
+            addresses: self.addresses.iter().map(|text| parse_address(text)).collect::<Result<_>>()?,
+            mac,
+        })
     }
 
     /// What else is to be set on the interface while it is down.

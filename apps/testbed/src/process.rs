@@ -50,7 +50,8 @@ impl Processes {
 /// A program to be run on a host, made by [`Host::command`].
 ///
 /// It runs in a process group of its own, with nothing on standard input unless [`input`](Self::input) says
-/// otherwise. It sees the host's interfaces in `/sys/class/net`, too.
+/// otherwise. It sees the host's interfaces in `/sys/class/net`, too; all other files are the machine's, `/etc/resolv.conf`
+/// included: use addresses, not names.
 #[derive(Debug)]
 #[must_use = "nothing runs before `output`, `check` or `spawn`"]
 pub struct Command {

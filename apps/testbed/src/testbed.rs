@@ -134,6 +134,11 @@ impl Testbed {
     /// [`Error::Invalid`] on an argument that is wrong, [`Error::Failed`] when the kernel refuses: an interface of that
     /// name is there already, for one.
     pub fn link(&self, link: Link) -> Result<()> {
+        if let Some(stranger) = link.hosts().into_iter().find(|host| host.id() != self.id()) {
+            let expected =
+                format!("expected a host of {}: a link cannot leave its network", self.id().name());
+            return Err(Error::invalid("end of a link", stranger, expected));
+        }
         link.lay()
     }
 

@@ -217,32 +217,43 @@ fn neighbour_entries_spare_the_asking() {
 fn xdp_programs_are_seen_and_what_they_send_arrives() {
     let (net, a, b) = pair("xdp", 2);
     let directory = tempfile::tempdir().unwrap();
-    let (source, object) = (directory.path().join("tx.c"), directory.path().join("tx.o"));
-    fs::write(
-        &source,
-        "__attribute__((section(\"xdp\"))) int tx(void *context) { return 3; /* XDP_TX */ }\n",
-    )
-    .unwrap();
-    a.command("clang")
-        .args(["-O2", "-target", "bpf", "-c"])
-        .arg(&source)
-        .arg("-o")
-        .arg(&object)
-        .check()
-        .unwrap();
+    let compile = |name: &str, body: &str| {
+        let (source, object) = (directory.path().join(format!("{name}.c")), directory.path().join(name));
+        let text = format!("__attribute__((section(\"xdp\"))) int program(void *context) {{ {body} }}\n");
+        fs::write(&source, text).unwrap();
+        b.command("clang")
+            .args(["-O2", "-target", "bpf", "-c"])
+            .arg(&source)
+            .arg("-o")
+            .arg(&object)
+            .check()
+            .unwrap();
+        object.display().to_string()
+    };
+    let index = b.interface_index("eth0").unwrap();
+    // Helper 23 is bpf_redirect: back through the interface where the packet came from.
+    let redirect = format!("return ((long (*)(unsigned, unsigned long long)) 23)({index}, 0);");
+    let (redirect, transmit, pass) =
+        (compile("redirect", &redirect), compile("transmit", "return 3;"), compile("pass", "return 2;"));
+    a.neighbour("eth0", "10.0.0.2".parse().unwrap(), b.mac("eth0").unwrap()).unwrap();
+    let socket = a.run(|| UdpSocket::bind("10.0.0.1:0")).unwrap().unwrap();
 
-    for (attach, mode) in [("xdpgeneric", XdpMode::Generic), ("xdpdrv", XdpMode::Native)] {
+    for (attach, mode, program, peer_has_xdp) in [
+        ("xdpgeneric", XdpMode::Generic, &transmit, false),
+        // For these two the peer needs what the default end has, NAPI, and what it has not, a program of its own.
+        ("xdpdrv", XdpMode::Native, &redirect, false),
+        ("xdpdrv", XdpMode::Native, &transmit, true),
+    ] {
         assert_eq!(b.xdp_program("eth0").unwrap(), None);
-        b.ip(&format!("link set eth0 {attach} object {} section xdp", object.display())).unwrap();
-        let program = b.xdp_program("eth0").unwrap().expect("a program is attached");
-        assert_eq!(program.mode, mode);
-        assert!(program.id > 0);
+        b.ip(&format!("link set eth0 {attach} object {program} section xdp")).unwrap();
+        if peer_has_xdp {
+            a.ip(&format!("link set eth0 xdpdrv object {pass} section xdp")).unwrap();
+        }
+        let found = b.xdp_program("eth0").unwrap().expect("a program is attached");
+        assert!(found.mode == mode && found.id > 0, "{found:?}");
 
-        // What comes back from XDP_TX is dropped silently by an end without NAPI: the default end has it.
-        a.neighbour("eth0", "10.0.0.2".parse().unwrap(), b.mac("eth0").unwrap()).unwrap();
         let before = a.packet_counters("eth0").unwrap().rx_packets;
-        let socket = a.run(|| UdpSocket::bind("10.0.0.1:0")).unwrap().unwrap();
-        wait_for("10 packets to come back", PATIENCE, || {
+        wait_for(&format!("10 packets back from {program}"), PATIENCE, || {
             socket.send_to(b"and back", "10.0.0.2:9").unwrap();
             a.packet_counters("eth0").unwrap().rx_packets >= before + 10
         })
@@ -288,6 +299,12 @@ fn mistakes_are_told_with_what_would_be_right() {
     told(net.link(no_prefix).unwrap_err(), &["10.5.0.1", "prefix length"]);
     assert_eq!(a.interfaces().unwrap(), ["eth0"], "a wrong link makes nothing");
     told(net.link(Link::between(a.end("eth0"), b.end("eth1"))).unwrap_err(), &["ip", "File exists"]);
+    let other = Testbed::new("elsewhere").unwrap();
+    let stranger = other.host("x").unwrap();
+    told(
+        net.link(Link::between(a.end("eth1"), stranger.end("eth0"))).unwrap_err(),
+        &["x of elsewhere", "a host of mistakes"],
+    );
     net.close().unwrap();
     told(a.run(|| ()).unwrap_err(), &["entering", "No such file"]);
 }
