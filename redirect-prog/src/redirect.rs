@@ -141,7 +141,7 @@ impl Redirect {
     /// [`Error::Map`] where there are too many rules, [`Error::Load`] or [`Error::Link`] where a program that is
     /// needed for it could not be put in place: the old steering stays.
     pub fn update_steering(&mut self, steering: &Steering) -> Result<(), Error> {
-        let tables = self.loaded.tables.steering(steering);
+        let tables = self.loaded.tables().steering(steering);
         let steer_all = *steering == Steering::All;
         self.loaded.change(tables, steer_all, |program| self.link.update(program))
     }
@@ -153,8 +153,8 @@ impl Redirect {
     ///
     /// As [`update_steering`](Self::update_steering): the old blocklist stays.
     pub fn update_blocklist(&mut self, blocklist: &[IpNet]) -> Result<(), Error> {
-        let tables = self.loaded.tables.blocking(blocklist);
-        let steer_all = self.loaded.config.steer_all;
+        let tables = self.loaded.tables().blocking(blocklist);
+        let steer_all = self.loaded.steers_all();
         self.loaded.change(tables, steer_all, |program| self.link.update(program))
     }
 
@@ -297,6 +297,15 @@ impl Loaded {
         Ok(sum)
     }
 
+    /// The entries that are in place.
+    pub(crate) fn tables(&self) -> &Tables {
+        &self.tables
+    }
+
+    pub(crate) fn steers_all(&self) -> bool {
+        self.config.steer_all
+    }
+
     fn check(&self, queue: u32) -> Result<(), Error> {
         let queues = self.options.queues;
         if queue < queues { Ok(()) } else { Err(Error::QueueOutOfRange { queue, queues }) }
@@ -383,45 +392,4 @@ fn jiffies(limit: Duration) -> io::Result<u64> {
     }
     let tick_ns = u128::from(tick.tv_nsec.unsigned_abs().max(1));
     Ok(u64::try_from(limit.as_nanos().div_ceil(tick_ns)).unwrap_or(u64::MAX).max(1))
-}
-
-#[cfg(test)]
-mod tests {
-    use std::net::IpAddr;
-
-    use super::*;
-    use crate::testing::{XskSocket, ifindex, in_namespace, run};
-    use crate::{Protocol, Rule};
-
-    #[test]
-    fn smoke() {
-        in_namespace(|| {
-            let b = ifindex("veth1");
-            let mut redirect = Redirect::attach(b, &Steering::All, &Options::default()).unwrap();
-            assert_eq!(redirect.mode(), Attached::Native);
-            let socket = XskSocket::bind("veth1", 2);
-            redirect.register(2, socket.fd()).unwrap();
-            let out = run(redirect.loaded.program.as_fd(), &[0; 64], b, 2).unwrap();
-            assert_eq!(out.verdict, libbpf_sys::XDP_REDIRECT);
-            let vip: IpAddr = "10.0.0.1".parse().unwrap();
-            let rule = Rule::new(vip, Some(443), Some(Protocol::TCP)).unwrap();
-            let net = Rule::new("fd00::/8".parse::<IpNet>().unwrap(), None, None).unwrap();
-            redirect.update_steering(&Steering::Match(vec![rule])).unwrap();
-            redirect.update_steering(&Steering::Match(vec![rule, net])).unwrap();
-            redirect.update_blocklist(&["10.1.0.0/16".parse().unwrap()]).unwrap();
-            let mut rules = vec![];
-            for port in [None, Some(1)] {
-                for protocol in [None, Some(Protocol::TCP)] {
-                    for to in ["10.0.0.1/32", "10.0.0.0/8", "fd00::/8", "fd00::1/128"] {
-                        rules.push(Rule::new(to.parse::<IpNet>().unwrap(), port, protocol).unwrap());
-                    }
-                }
-            }
-            redirect.update_steering(&Steering::Match(rules)).unwrap();
-            let error = Redirect::attach(b, &Steering::All, &Options::default()).unwrap_err();
-            assert!(error.to_string().contains("afx_redirect` in native mode"), "{error}");
-            redirect.detach().unwrap();
-            let _decap = crate::Decap::attach(b, &crate::TunnelEnds::Any, AttachMode::Generic).unwrap();
-        });
-    }
 }
