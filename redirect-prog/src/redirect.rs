@@ -42,7 +42,8 @@ pub struct Options {
     /// What becomes of a stalled worker's packets; `None` for what suits the steering: pass with
     /// [`Steering::All`], and with [`Steering::Match`] drop, since the kernel would answer with resets.
     pub on_stall: Option<OnStall>,
-    /// Upper bound on the entries of each steering table: one a rule, two for a rule with a port.
+    /// Upper bound on the entries of each steering table (addresses and prefixes, of each version of IP): one a
+    /// rule, two for a rule with a port. While the steering changes, old and new must fit together.
     pub max_rules: u32,
     /// Upper bound on the prefixes of each version of IP in the blocklist.
     pub max_blocked: u32,

@@ -315,15 +315,14 @@ enum finding {
 	MALFORMED,
 };
 
+/* The blocklist comes first: a header that cannot be read must not be a way around it. */
 static __always_inline enum finding classify4(struct iphdr *ip, void *end)
 {
 	struct ip_packet packet;
 	enum precision precision = WITHOUT_PORT;
 	__be16 port = 0;
 
-	if (!parse_ipv4(ip, end, &packet))
-		return MALFORMED;
-	if (block4) {
+	if (block4 && (void *)(ip + 1) <= end) {
 		struct block_key source = { .prefix_length = 8 * ADDRESS4_SIZE, .address = { ip->saddr } };
 
 		if (bpf_map_lookup_elem(&blocked4, &source))
@@ -331,6 +330,8 @@ static __always_inline enum finding classify4(struct iphdr *ip, void *end)
 	}
 	if (steer_all)
 		return STEERED;
+	if (!parse_ipv4(ip, end, &packet))
+		return MALFORMED;
 	if (packet.fragment) {
 		precision = FRAGMENT;
 	} else if (has_ports(packet.protocol)) {
@@ -360,9 +361,7 @@ static __always_inline enum finding classify6(struct xdp_md *ctx, struct ipv6hdr
 	enum precision precision = WITHOUT_PORT;
 	__be16 port = 0;
 
-	if (!parse_ipv6(ctx, ip, end, &packet))
-		return MALFORMED;
-	if (block6) {
+	if (block6 && (void *)(ip + 1) <= end) {
 		struct block_key source = { .prefix_length = 8 * ADDRESS6_SIZE };
 
 		__builtin_memcpy(source.address, &ip->saddr, sizeof(source.address));
@@ -371,6 +370,8 @@ static __always_inline enum finding classify6(struct xdp_md *ctx, struct ipv6hdr
 	}
 	if (steer_all)
 		return STEERED;
+	if (!parse_ipv6(ctx, ip, end, &packet))
+		return MALFORMED;
 	if (packet.fragment) {
 		precision = FRAGMENT;
 	} else if (has_ports(packet.protocol)) {
@@ -407,16 +408,10 @@ static __always_inline enum finding classify(struct xdp_md *ctx)
 	network = network_header(data, end, &ethertype);
 	if (!network)
 		return steer_all ? STEERED : MALFORMED;
-	if (ethertype == bpf_htons(ETH_P_IP) && (!steer_all || block4)) {
-		enum finding finding = classify4(network, end);
-
-		return steer_all && finding == MALFORMED ? STEERED : finding;
-	}
-	if (ethertype == bpf_htons(ETH_P_IPV6) && (!steer_all || block6)) {
-		enum finding finding = classify6(ctx, network, end);
-
-		return steer_all && finding == MALFORMED ? STEERED : finding;
-	}
+	if (ethertype == bpf_htons(ETH_P_IP))
+		return classify4(network, end);
+	if (ethertype == bpf_htons(ETH_P_IPV6))
+		return classify6(ctx, network, end);
 	return steer_all ? STEERED : UNMATCHED;
 }
 

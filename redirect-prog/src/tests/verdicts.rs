@@ -317,6 +317,8 @@ fn blocked_sources_are_dropped_steered_or_not() {
         assert_eq!(probes(&bench), ["blocked", "blocked", "redirected", "redirected"]);
         bench.block(&["2001:db8:ffff::/48", "203.0.113.1/32"]);
         assert_eq!(probes(&bench), ["redirected", "passed_unmatched", "blocked", "blocked"]);
+        let unreadable = ip("2001:db8:ffff::7", VIP6, DESTINATION_OPTIONS, &extension(TCP, 255, &[]));
+        assert_eq!(bench.sees(&frame(&unreadable)), "blocked");
         bench.steer(&Steering::All);
         assert_eq!(probes(&bench), ["redirected", "redirected", "blocked", "blocked"]);
         assert_eq!(
