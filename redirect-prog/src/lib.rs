@@ -39,12 +39,12 @@ mod steering;
 mod tables;
 
 #[cfg(test)]
-mod testing;
+mod tests;
 
 pub use beat::Beat;
 pub use counters::{Counters, DecapCounters};
 pub use decap::{Decap, TunnelEnds};
-pub use error::Error;
-pub use link::{AttachMode, Attached, Occupant};
+pub use error::{Error, RuleError};
+pub use link::{AttachMode, Attached, Occupant, interface_index};
 pub use redirect::{OnStall, Options, Redirect};
 pub use steering::{Protocol, Rule, Steering};

@@ -4,7 +4,7 @@
 //! off. libbpf-rs attaches through a link but cannot say in which mode; the call underneath can.
 #![allow(unsafe_code, reason = "calls libbpf's C interface")]
 
-use std::ffi::{CStr, c_int};
+use std::ffi::{CStr, CString, c_int};
 use std::fmt;
 use std::io;
 use std::mem;
@@ -76,6 +76,20 @@ impl fmt::Display for Occupant {
     }
 }
 
+/// The index of the interface called `name` in the calling thread's network namespace.
+///
+/// # Errors
+///
+/// `ENODEV` where there is none of that name, `InvalidInput` where no interface could have it.
+pub fn interface_index(name: &str) -> io::Result<u32> {
+    let name = CString::new(name).map_err(|_| io::ErrorKind::InvalidInput)?;
+    // SAFETY: a string that ends with a zero byte and outlives the call.
+    match unsafe { libc::if_nametoindex(name.as_ptr()) } {
+        0 => Err(io::Error::last_os_error()),
+        index => Ok(index),
+    }
+}
+
 /// A program attached to an interface, until this is dropped.
 #[derive(Debug)]
 pub(crate) struct Link {
@@ -124,13 +138,13 @@ impl Link {
 
     /// Takes the program off, and says so if that fails; dropping does the same in silence.
     pub(crate) fn detach(self) -> Result<(), Error> {
+        self.take_off().map_err(|source| Error::Link { ifindex: self.ifindex, action: "detached", source })
+    }
+
+    /// Does nothing where it was done before, or where the interface is gone.
+    fn take_off(&self) -> io::Result<()> {
         // SAFETY: the descriptor is open, borrowed for the call.
-        let result = unsafe { libbpf_sys::bpf_link_detach(self.fd.as_raw_fd()) };
-        check(result).map(drop).map_err(|source| Error::Link {
-            ifindex: self.ifindex,
-            action: "detached",
-            source,
-        })
+        check(unsafe { libbpf_sys::bpf_link_detach(self.fd.as_raw_fd()) }).map(drop)
     }
 
     pub(crate) fn mode(&self) -> Attached {
@@ -139,6 +153,13 @@ impl Link {
 
     pub(crate) fn fallback(&self) -> Option<&io::Error> {
         self.fallback.as_ref()
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        // Closing the descriptor is not enough: a child just forked by another thread has it until it calls exec.
+        let _ = self.take_off();
     }
 }
 

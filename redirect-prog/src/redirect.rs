@@ -42,7 +42,8 @@ pub struct Options {
     /// What becomes of a stalled worker's packets; `None` for what suits the steering: pass with
     /// [`Steering::All`], and with [`Steering::Match`] drop, since the kernel would answer with resets.
     pub on_stall: Option<OnStall>,
-    /// Upper bound on the entries of each steering table: one a rule, two for a rule with a port.
+    /// Upper bound on the entries of each steering table (addresses and prefixes, of each version of IP): one a
+    /// rule, two for a rule with a port. While the steering changes, old and new must fit together.
     pub max_rules: u32,
     /// Upper bound on the prefixes of each version of IP in the blocklist.
     pub max_blocked: u32,
@@ -141,7 +142,7 @@ impl Redirect {
     /// [`Error::Map`] where there are too many rules, [`Error::Load`] or [`Error::Link`] where a program that is
     /// needed for it could not be put in place: the old steering stays.
     pub fn update_steering(&mut self, steering: &Steering) -> Result<(), Error> {
-        let tables = self.loaded.tables.steering(steering);
+        let tables = self.loaded.tables().steering(steering);
         let steer_all = *steering == Steering::All;
         self.loaded.change(tables, steer_all, |program| self.link.update(program))
     }
@@ -153,8 +154,8 @@ impl Redirect {
     ///
     /// As [`update_steering`](Self::update_steering): the old blocklist stays.
     pub fn update_blocklist(&mut self, blocklist: &[IpNet]) -> Result<(), Error> {
-        let tables = self.loaded.tables.blocking(blocklist);
-        let steer_all = self.loaded.config.steer_all;
+        let tables = self.loaded.tables().blocking(blocklist);
+        let steer_all = self.loaded.steers_all();
         self.loaded.change(tables, steer_all, |program| self.link.update(program))
     }
 
@@ -297,6 +298,15 @@ impl Loaded {
         Ok(sum)
     }
 
+    /// The entries that are in place.
+    pub(crate) fn tables(&self) -> &Tables {
+        &self.tables
+    }
+
+    pub(crate) fn steers_all(&self) -> bool {
+        self.config.steer_all
+    }
+
     fn check(&self, queue: u32) -> Result<(), Error> {
         let queues = self.options.queues;
         if queue < queues { Ok(()) } else { Err(Error::QueueOutOfRange { queue, queues }) }
@@ -383,45 +393,4 @@ fn jiffies(limit: Duration) -> io::Result<u64> {
     }
     let tick_ns = u128::from(tick.tv_nsec.unsigned_abs().max(1));
     Ok(u64::try_from(limit.as_nanos().div_ceil(tick_ns)).unwrap_or(u64::MAX).max(1))
-}
-
-#[cfg(test)]
-mod tests {
-    use std::net::IpAddr;
-
-    use super::*;
-    use crate::testing::{XskSocket, ifindex, in_namespace, run};
-    use crate::{Protocol, Rule};
-
-    #[test]
-    fn smoke() {
-        in_namespace(|| {
-            let b = ifindex("veth1");
-            let mut redirect = Redirect::attach(b, &Steering::All, &Options::default()).unwrap();
-            assert_eq!(redirect.mode(), Attached::Native);
-            let socket = XskSocket::bind("veth1", 2);
-            redirect.register(2, socket.fd()).unwrap();
-            let out = run(redirect.loaded.program.as_fd(), &[0; 64], b, 2).unwrap();
-            assert_eq!(out.verdict, libbpf_sys::XDP_REDIRECT);
-            let vip: IpAddr = "10.0.0.1".parse().unwrap();
-            let rule = Rule::new(vip, Some(443), Some(Protocol::TCP)).unwrap();
-            let net = Rule::new("fd00::/8".parse::<IpNet>().unwrap(), None, None).unwrap();
-            redirect.update_steering(&Steering::Match(vec![rule])).unwrap();
-            redirect.update_steering(&Steering::Match(vec![rule, net])).unwrap();
-            redirect.update_blocklist(&["10.1.0.0/16".parse().unwrap()]).unwrap();
-            let mut rules = vec![];
-            for port in [None, Some(1)] {
-                for protocol in [None, Some(Protocol::TCP)] {
-                    for to in ["10.0.0.1/32", "10.0.0.0/8", "fd00::/8", "fd00::1/128"] {
-                        rules.push(Rule::new(to.parse::<IpNet>().unwrap(), port, protocol).unwrap());
-                    }
-                }
-            }
-            redirect.update_steering(&Steering::Match(rules)).unwrap();
-            let error = Redirect::attach(b, &Steering::All, &Options::default()).unwrap_err();
-            assert!(error.to_string().contains("afx_redirect` in native mode"), "{error}");
-            redirect.detach().unwrap();
-            let _decap = crate::Decap::attach(b, &crate::TunnelEnds::Any, AttachMode::Generic).unwrap();
-        });
-    }
 }

@@ -91,7 +91,7 @@ int afx_decap(struct xdp_md *ctx)
 			goto malformed;
 		ours = is_tunnel_end4(((struct iphdr *)network)->daddr);
 	} else if (ethertype == bpf_htons(ETH_P_IPV6)) {
-		if (!parse_ipv6(network, end, &packet))
+		if (!parse_ipv6(ctx, network, end, &packet))
 			goto malformed;
 		ours = is_tunnel_end6(&((struct ipv6hdr *)network)->daddr);
 	} else {

@@ -77,46 +77,84 @@ static __always_inline bool parse_ipv4(struct iphdr *ip, void *end, struct ip_pa
 	return packet->payload <= end;
 }
 
+/* Where the walk along a chain of extension headers is, as an offset from the packet's beginning. */
+struct walk {
+	struct xdp_md *ctx;
+	__u32 offset;
+	__u8 next;
+	bool fragment;
+	bool arrived;
+};
+
+/* The largest offset that the verifier need reckon with. */
+#define WALK_MAX 0x7fff
+
+static __always_inline bool is_extension(__u8 protocol)
+{
+	return protocol == IPPROTO_HOPOPTS || protocol == IPPROTO_ROUTING || protocol == IPPROTO_DSTOPTS ||
+	       protocol == IPPROTO_FRAGMENT;
+}
+
+/* Steps over one extension header. Returns 1 to end the walk. */
+static long step(__u32 index, struct walk *walk)
+{
+	void *data = (void *)(long)walk->ctx->data;
+	void *end = (void *)(long)walk->ctx->data_end;
+	struct extension_header *extension;
+	struct fragment_header *fragment;
+
+	if (!is_extension(walk->next)) {
+		walk->arrived = true;
+		return 1;
+	}
+	if (walk->offset > WALK_MAX)
+		return 1;
+	extension = data + walk->offset;
+	/* No extension header is shorter than eight bytes. */
+	fragment = (void *)extension;
+	if ((void *)(fragment + 1) > end)
+		return 1;
+	if (walk->next == IPPROTO_FRAGMENT) {
+		walk->offset += sizeof(*fragment);
+		walk->next = fragment->next;
+		if (fragment->offset_and_more & bpf_htons(IPV6_MORE_FRAGMENTS_OR_OFFSET)) {
+			walk->fragment = true;
+			walk->arrived = true;
+			return 1;
+		}
+	} else {
+		walk->offset += (extension->length + 1) * 8;
+		walk->next = extension->next;
+	}
+	return 0;
+}
+
 /*
  * False where the header or a header of its chain is cut short, says nonsense, or the chain is too long.
  * A fragment's protocol is the one that its fragment header names, so that all fragments of a packet agree.
  */
-static __always_inline bool parse_ipv6(struct ipv6hdr *ip, void *end, struct ip_packet *packet)
+static __always_inline bool parse_ipv6(struct xdp_md *ctx, struct ipv6hdr *ip, void *end,
+				       struct ip_packet *packet)
 {
-	void *header = ip + 1;
-	__u8 next;
+	void *data = (void *)(long)ctx->data;
+	struct walk walk = { .ctx = ctx };
 
-	if (header > end || ip->version != 6)
-		return false;
-	next = ip->nexthdr;
+	packet->payload = ip + 1;
 	packet->fragment = false;
-#pragma unroll
-	for (int i = 0; i <= EXTENSION_HEADERS_MAX; i++) {
-		if (next == IPPROTO_HOPOPTS || next == IPPROTO_ROUTING || next == IPPROTO_DSTOPTS) {
-			struct extension_header *extension = header;
+	if (packet->payload > end || ip->version != 6)
+		return false;
+	packet->protocol = ip->nexthdr;
+	if (!is_extension(ip->nexthdr))
+		return true;
 
-			if ((void *)(extension + 1) > end)
-				return false;
-			next = extension->next;
-			header += (extension->length + 1) * 8;
-		} else if (next == IPPROTO_FRAGMENT) {
-			struct fragment_header *fragment = header;
-
-			if ((void *)(fragment + 1) > end)
-				return false;
-			next = fragment->next;
-			header = fragment + 1;
-			if (fragment->offset_and_more & bpf_htons(IPV6_MORE_FRAGMENTS_OR_OFFSET)) {
-				packet->fragment = true;
-				break;
-			}
-		} else {
-			break;
-		}
-		if (i == EXTENSION_HEADERS_MAX)
-			return false;
-	}
-	packet->payload = header;
-	packet->protocol = next;
-	return header <= end;
+	/* A loop of its own, since the verifier would follow each path through an unrolled one: seconds. */
+	walk.next = ip->nexthdr;
+	walk.offset = packet->payload - data;
+	bpf_loop(EXTENSION_HEADERS_MAX + 1, step, &walk, 0);
+	if (!walk.arrived || walk.offset > WALK_MAX)
+		return false;
+	packet->payload = data + walk.offset;
+	packet->protocol = walk.next;
+	packet->fragment = walk.fragment;
+	return packet->payload <= end;
 }

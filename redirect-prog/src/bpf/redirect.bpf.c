@@ -195,7 +195,8 @@ static __always_inline bool in_table(void *table, void *table_key, struct key *k
 {
 	const __u32 open = classes >> first_class & 0xf;
 	const bool fragment = precision == FRAGMENT && open;
-	const __u32 wanted = fragment ? ENTRY_MATCH | ENTRY_FRAGMENT : ENTRY_MATCH;
+	/* A rule with a port stands for fragments of the protocols that have ports. */
+	const __u32 wanted = fragment && has_ports(protocol) ? ENTRY_MATCH | ENTRY_FRAGMENT : ENTRY_MATCH;
 
 	if (open & 1 << CLASS_PORT_PROTOCOL && precision == WITH_PORT) {
 		key->port = port;
@@ -276,13 +277,13 @@ static __noinline bool quotes_steered4(struct iphdr *ip, void *end)
 	return match4(ip->saddr, port, packet.protocol, precision);
 }
 
-static __noinline bool quotes_steered6(struct ipv6hdr *ip, void *end)
+static __noinline bool quotes_steered6(struct xdp_md *ctx, struct ipv6hdr *ip, void *end)
 {
 	struct ip_packet packet;
 	enum precision precision;
 	__be16 port = 0;
 
-	if (!parse_ipv6(ip, end, &packet))
+	if (!parse_ipv6(ctx, ip, end, &packet))
 		return false;
 	precision = quoted_precision(&packet, end);
 	if (precision == WITH_PORT) {
@@ -314,15 +315,14 @@ enum finding {
 	MALFORMED,
 };
 
+/* The blocklist comes first: a header that cannot be read must not be a way around it. */
 static __always_inline enum finding classify4(struct iphdr *ip, void *end)
 {
 	struct ip_packet packet;
 	enum precision precision = WITHOUT_PORT;
 	__be16 port = 0;
 
-	if (!parse_ipv4(ip, end, &packet))
-		return MALFORMED;
-	if (block4) {
+	if (block4 && (void *)(ip + 1) <= end) {
 		struct block_key source = { .prefix_length = 8 * ADDRESS4_SIZE, .address = { ip->saddr } };
 
 		if (bpf_map_lookup_elem(&blocked4, &source))
@@ -330,6 +330,8 @@ static __always_inline enum finding classify4(struct iphdr *ip, void *end)
 	}
 	if (steer_all)
 		return STEERED;
+	if (!parse_ipv4(ip, end, &packet))
+		return MALFORMED;
 	if (packet.fragment) {
 		precision = FRAGMENT;
 	} else if (has_ports(packet.protocol)) {
@@ -353,15 +355,13 @@ static __always_inline enum finding classify4(struct iphdr *ip, void *end)
 	return UNMATCHED;
 }
 
-static __always_inline enum finding classify6(struct ipv6hdr *ip, void *end)
+static __always_inline enum finding classify6(struct xdp_md *ctx, struct ipv6hdr *ip, void *end)
 {
 	struct ip_packet packet;
 	enum precision precision = WITHOUT_PORT;
 	__be16 port = 0;
 
-	if (!parse_ipv6(ip, end, &packet))
-		return MALFORMED;
-	if (block6) {
+	if (block6 && (void *)(ip + 1) <= end) {
 		struct block_key source = { .prefix_length = 8 * ADDRESS6_SIZE };
 
 		__builtin_memcpy(source.address, &ip->saddr, sizeof(source.address));
@@ -370,6 +370,8 @@ static __always_inline enum finding classify6(struct ipv6hdr *ip, void *end)
 	}
 	if (steer_all)
 		return STEERED;
+	if (!parse_ipv6(ctx, ip, end, &packet))
+		return MALFORMED;
 	if (packet.fragment) {
 		precision = FRAGMENT;
 	} else if (has_ports(packet.protocol)) {
@@ -387,7 +389,7 @@ static __always_inline enum finding classify6(struct ipv6hdr *ip, void *end)
 
 		if (quoted > end)
 			return MALFORMED;
-		if (is_icmp6_error(*(__u8 *)packet.payload) && quotes_steered6(quoted, end))
+		if (is_icmp6_error(*(__u8 *)packet.payload) && quotes_steered6(ctx, quoted, end))
 			return STEERED;
 	}
 	return UNMATCHED;
@@ -406,16 +408,10 @@ static __always_inline enum finding classify(struct xdp_md *ctx)
 	network = network_header(data, end, &ethertype);
 	if (!network)
 		return steer_all ? STEERED : MALFORMED;
-	if (ethertype == bpf_htons(ETH_P_IP) && (!steer_all || block4)) {
-		enum finding finding = classify4(network, end);
-
-		return steer_all && finding == MALFORMED ? STEERED : finding;
-	}
-	if (ethertype == bpf_htons(ETH_P_IPV6) && (!steer_all || block6)) {
-		enum finding finding = classify6(network, end);
-
-		return steer_all && finding == MALFORMED ? STEERED : finding;
-	}
+	if (ethertype == bpf_htons(ETH_P_IP))
+		return classify4(network, end);
+	if (ethertype == bpf_htons(ETH_P_IPV6))
+		return classify6(ctx, network, end);
 	return steer_all ? STEERED : UNMATCHED;
 }
 

@@ -1,0 +1,12 @@
+//! The programs on the running kernel: packet by packet through `BPF_PROG_TEST_RUN`, and attached to veth pairs
+//! in network namespaces of their own. Needs root.
+
+mod attachment;
+mod decapsulation;
+mod harness;
+mod heartbeat;
+mod live;
+mod model;
+mod namespace;
+mod packets;
+mod verdicts;

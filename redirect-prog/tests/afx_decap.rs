@@ -1,0 +1,61 @@
+//! The `afx-decap` command, as a user meets it.
+
+#[path = "../src/tests/namespace.rs"]
+#[allow(dead_code, reason = "shared with the tests of the crate itself")]
+mod namespace;
+
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use namespace::{in_namespace, link_state};
+
+fn afx_decap() -> Command {
+    Command::new(env!("CARGO_BIN_EXE_afx-decap"))
+}
+
+#[test]
+fn stays_attached_until_killed() {
+    in_namespace(|| {
+        let before = link_state("veth1");
+        for (option, mode, shown) in
+            [("--native", "native", "prog/xdp "), ("--generic", "generic", "xdpgeneric")]
+        {
+            let mut command = afx_decap()
+                .args([option, "veth1", "10.0.0.2", "fd00::2"])
+                .stdout(Stdio::piped())
+                .spawn()
+                .expect("it starts");
+            let mut line = String::new();
+            let said = BufReader::new(command.stdout.take().expect("piped")).read_line(&mut line);
+            let attached = link_state("veth1");
+            command.kill().expect("it runs");
+            command.wait().expect("it runs");
+
+            said.expect("text");
+            assert_eq!(line, format!("afx-decap: attached to veth1 in {mode} mode\n"));
+            assert!(attached.contains(shown), "{attached}");
+            let deadline = Instant::now() + Duration::from_secs(10);
+            while link_state("veth1") != before {
+                assert!(Instant::now() < deadline, "the interface is not as before: {}", link_state("veth1"));
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        }
+    });
+}
+
+#[test]
+fn says_what_is_wrong_and_fails() {
+    in_namespace(|| {
+        let fails = |arguments: &[&str]| {
+            let Output { status, stderr, .. } = afx_decap().args(arguments).output().expect("it runs");
+            assert!(!status.success(), "{arguments:?}");
+            String::from_utf8(stderr).expect("text")
+        };
+        assert!(fails(&[]).contains("usage: afx-decap"));
+        assert!(fails(&["--backwards", "veth1"]).contains("no such option: --backwards"));
+        assert!(fails(&["nosuch"]).starts_with("afx-decap: interface nosuch: "));
+        assert!(fails(&["veth1", "10.0.0"]).contains("10.0.0 is no IP address"));
+        assert!(fails(&["--native", "lo"]).contains("does not take an XDP program in native mode"));
+    });
+}
