@@ -2,7 +2,11 @@
 
 mod error;
 mod extensions;
+#[cfg(test)]
+mod oracle;
 mod parsed;
+#[cfg(test)]
+mod tests;
 
 pub use error::ParseError;
 pub(super) use extensions::skip_extensions;
