@@ -198,6 +198,12 @@ fn assert_agreement(bytes: &[u8]) {
 /// Packets of which etherparse has another idea by design.
 fn beyond_etherparse(bytes: &[u8], ours: &Parsed) -> bool {
     let ip = &bytes[ours.l3()..];
+    // It knows how long an ICMP timestamp must be.
+    if ours.protocol() == Some(Protocol::ICMP)
+        && ours.transport().is_some_and(|start| matches!(bytes[start], 13 | 14))
+    {
+        return true;
+    }
     match ours.ip() {
         // It takes the authentication header for a part of the IPv4 header; and refuses IGMP that is too short.
         Some(IpVersion::V4) => matches!(ip[9], 2 | 51),
