@@ -190,6 +190,9 @@ pub fn fill_ipv4(bytes: &mut [u8], parsed: &Parsed) -> bool {
 /// Whether the checksum of the TCP, UDP, ICMP or ICMPv6 packet is right; a UDP packet over IPv4 may have none.
 /// Nothing where that cannot be said: of fragments, other protocols (SCTP has a CRC), and where `bytes` is not all of
 /// the packet.
+///
+/// An IPv6 packet with a routing header that is not yet used up is summed over the final destination, which is not
+/// looked for: its checksum appears wrong on the way.
 pub fn verify_transport(bytes: &[u8], parsed: &Parsed) -> Option<bool> {
     let protocol = parsed.protocol()?;
     let segment = segment(bytes, parsed)?;

@@ -354,7 +354,9 @@ pub fn flow_key(bytes: &[u8], parsed: &Parsed) -> Option<FlowKey> {
 /// Nothing if the packet is not such an error, quotes too little or no first fragment, or was not sent to the quoted
 /// packet's sender: then it is forged or astray.
 pub fn embedded_flow(bytes: &[u8], parsed: &Parsed) -> Option<FlowKey> {
-    let message = bytes.get(parsed.transport_range()?)?;
+    let range = parsed.transport_range()?;
+    // Of several segments the first will do: what is quoted of the headers lies in it.
+    let message = bytes.get(range.start..range.end.min(bytes.len()))?;
     let outer = flow_key(bytes, parsed)?;
     let quoted = message.get(8..)?;
     let flow = match (parsed.protocol()?, message.first()?) {

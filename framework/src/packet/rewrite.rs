@@ -2,7 +2,8 @@
 //!
 //! The functions take the packet's bytes and what [`parse`](super::parse) made of them, and return whether the packet
 //! has what was to be changed: where not, it is left as it was. Checksums are updated, not worked out anew: what was
-//! wrong stays wrong, for the receiver to notice. What changes addresses or ports makes [`Parsed::hash`] stale; what
+//! wrong stays wrong, for the receiver to notice. They are those of IPv4, TCP, UDP and ICMPv6: other protocols that cover
+//! the addresses (DCCP, UDP-Lite) do not survive a change of them. What changes addresses or ports makes [`Parsed::hash`] stale; what
 //! moves headers, all of it.
 
 use std::net::IpAddr;

@@ -265,6 +265,10 @@ proptest! {
         let parsed = parse(&bytes);
         prop_assert!(parsed.is_ok(), "{parsed:?}");
         assert_agreement(&bytes);
+        let parsed = parsed.unwrap();
+        prop_assert!(parsed.is_ipv6() || checksum::verify_ipv4(&bytes, &parsed));
+        let whole = parsed.fragment() == Fragment::None;
+        prop_assert_eq!(checksum::verify_transport(&bytes, &parsed), whole.then_some(true));
     }
 
     #[test]
