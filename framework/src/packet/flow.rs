@@ -424,8 +424,11 @@ const fn reversed_rest(rest: u64) -> u64 {
 
 #[inline]
 fn address_words(addresses: &[u8; 32]) -> [u64; 4] {
-    let (words, _) = addresses.as_chunks::<8>();
-    [0, 1, 2, 3].map(|word: usize| u64::from_le_bytes(words[word]))
+    let word = |at: usize| {
+        let [a, b, c, d, e, f, g, h, ..] = *addresses.split_at(at).1 else { return 0 };
+        u64::from_le_bytes([a, b, c, d, e, f, g, h])
+    };
+    [word(0), word(8), word(16), word(24)]
 }
 
 fn address(high: u64, low: u64) -> Ipv6Addr {
