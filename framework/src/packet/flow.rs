@@ -354,7 +354,9 @@ pub fn flow_key(bytes: &[u8], parsed: &Parsed) -> Option<FlowKey> {
 /// Nothing if the packet is not such an error, quotes too little or no first fragment, or was not sent to the quoted
 /// packet's sender: then it is forged or astray.
 pub fn embedded_flow(bytes: &[u8], parsed: &Parsed) -> Option<FlowKey> {
-    let message = bytes.get(parsed.transport_range()?)?;
+    let range = parsed.transport_range()?;
+    // Of several segments the first will do: what is quoted of the headers lies in it.
+    let message = bytes.get(range.start..range.end.min(bytes.len()))?;
     let outer = flow_key(bytes, parsed)?;
     let quoted = message.get(8..)?;
     let flow = match (parsed.protocol()?, message.first()?) {
@@ -422,8 +424,11 @@ const fn reversed_rest(rest: u64) -> u64 {
 
 #[inline]
 fn address_words(addresses: &[u8; 32]) -> [u64; 4] {
-    let (words, _) = addresses.as_chunks::<8>();
-    [0, 1, 2, 3].map(|word: usize| u64::from_le_bytes(words[word]))
+    let word = |at: usize| {
+        let [a, b, c, d, e, f, g, h, ..] = *addresses.split_at(at).1 else { return 0 };
+        u64::from_le_bytes([a, b, c, d, e, f, g, h])
+    };
+    [word(0), word(8), word(16), word(24)]
 }
 
 fn address(high: u64, low: u64) -> Ipv6Addr {

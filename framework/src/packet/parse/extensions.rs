@@ -36,7 +36,7 @@ pub(crate) fn skip_extensions(bytes: &[u8], first: Protocol) -> Result<Chain, Pa
             Protocol::HOP_BY_HOP | Protocol::ROUTING | Protocol::DESTINATION_OPTIONS => 8,
             // Mobility, host identity, shim6: of the same form (RFC 6564).
             Protocol(135 | 139 | 140) => 8,
-            // Its length counts in words of four bytes, less two (RFC 4302).
+            // Its length counts in words of four bytes, less two, and is never less than three words (RFC 4302).
             Protocol::AUTHENTICATION => 4,
             // Its second byte is reserved: eight bytes whatever it says.
             Protocol::FRAGMENT => 0,
@@ -45,6 +45,9 @@ pub(crate) fn skip_extensions(bytes: &[u8], first: Protocol) -> Result<Chain, Pa
         let Some(header) = bytes.get(chain.len..).and_then(<[u8]>::first_chunk::<8>) else {
             return Err(ParseError::Ipv6ExtensionTruncated);
         };
+        if chain.protocol == Protocol::AUTHENTICATION && header[1] == 0 {
+            return Err(ParseError::Ipv6ExtensionTruncated);
+        }
         let next = Protocol(header[0]);
         chain.len += 8 + usize::from(header[1]) * unit;
         if chain.len > bytes.len() {
