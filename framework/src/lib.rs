@@ -1,3 +1,5 @@
 //! To be written.
 
+#[cfg(feature = "control")]
+pub mod control;
 pub mod stage;
