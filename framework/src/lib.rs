@@ -2,6 +2,8 @@
 //! a network card that stays a Linux network card.
 
 pub mod batch;
+#[cfg(feature = "control")]
+pub mod control;
 mod error;
 pub mod mem;
 pub mod packet;

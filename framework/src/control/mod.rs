@@ -1,0 +1,3 @@
+//! What an application needs beside the data path, in ordinary threads.
+
+pub mod resolver;
