@@ -2,7 +2,7 @@ use std::collections::BTreeSet;
 use std::process::{Child, Command};
 use std::ptr::NonNull;
 
-use super::super::test_net::{Redirect, Wire, in_namespace, ip, packet, veth};
+use super::super::test_net::{Redirect, Wire, forbid_mapping_fill_rings, in_namespace, ip, packet, veth};
 use super::super::{Sleeper, UmemConfig};
 use super::*;
 
@@ -340,6 +340,38 @@ fn the_mode_is_as_demanded_or_an_error_says_why_not() {
         let auto = bind(&frames.umem, "port", 1, &config());
         assert_eq!(auto.granted().mode, Mode::Copy, "veth does no zero-copy");
     });
+}
+
+#[test]
+fn rings_are_native_where_the_kernel_lets_us_map_them_and_xsk_rs_s_elsewhere() {
+    in_namespace(|| {
+        veth("port", "peer", 2);
+        let [here, mut before_6_4, refused] = [8, 8, 8].map(Frames::new);
+        let native = bind(&here.umem, "port", 0, &config()).granted().ring_access == RingAccess::Native;
+        assert_eq!(native, kernel() >= (6, 4));
+        drop(here);
+
+        forbid_mapping_fill_rings();
+        let mut socket = bind(&before_6_4.umem, "port", 0, &config());
+        assert_eq!(socket.granted().ring_access, RingAccess::Library);
+        let sent = packet(7, 80);
+        let wire = Wire::open("peer");
+        before_6_4.send_packet(&mut socket, &sent);
+        assert_eq!(wire.receive(), Some(sent));
+
+        let error = refusal(&refused.umem, "port", 1, &with_access(RingAccess::Native));
+        assert!(
+            error.to_string().contains("port queue 1: map its rings (bound sockets' can be mapped from"),
+            "{error}"
+        );
+    });
+}
+
+#[test]
+fn a_socket_may_move_to_the_thread_of_its_worker() {
+    fn moves<T: Send>() {}
+    moves::<Socket>();
+    moves::<Umem>();
 }
 
 #[test]
