@@ -1,7 +1,67 @@
 //! One seam between two ways to a socket's rings: mapped by us, or through xsk-rs.
 
-use super::library::{Give, LibraryConsumer, LibraryProducer, Take};
+use std::io;
+use std::os::fd::AsRawFd;
+
+use xsk_rs::{CompQueue, FillQueue, FrameDesc, RxQueue, TxQueue};
+
+use super::Descriptor;
+use super::library::{Give, LibraryConsumer, LibraryProducer, Mint, Take};
+use super::mapped::{MappedRings, Sizes};
 use super::ring::{Consumer, Producer};
+
+/// xsk-rs's queues of one socket; the socket is closed with the last of them.
+pub(super) struct LibraryQueues {
+    pub(super) rx: RxQueue,
+    pub(super) tx: TxQueue,
+    pub(super) fill: FillQueue,
+    pub(super) completion: CompQueue,
+}
+
+/// The four rings of one socket.
+pub(super) struct Rings {
+    pub(super) rx: Reader<Descriptor, RxQueue>,
+    pub(super) tx: Writer<Descriptor, TxQueue>,
+    pub(super) fill: Writer<u64, FillQueue>,
+    pub(super) completion: Reader<u64, CompQueue>,
+    /// The socket's owners, never called, where the rings above are mapped by us.
+    pub(super) owners: Option<LibraryQueues>,
+}
+
+impl Rings {
+    /// Mapped by us. Gives the queues back with the kernel's refusal.
+    pub(super) fn native(
+        queues: LibraryQueues,
+        sizes: Sizes,
+    ) -> Result<Self, Box<(LibraryQueues, io::Error)>> {
+        // SAFETY: the descriptor is of a socket with rings of these sizes. Only `queues` reach the same
+        // rings, and they go into `owners`, where nobody calls them, or back unused on an error.
+        match unsafe { MappedRings::new(queues.tx.fd().as_raw_fd(), sizes) } {
+            Ok(MappedRings { rx, tx, fill, completion }) => Ok(Self {
+                rx: Reader::Native(rx),
+                tx: Writer::Native(tx),
+                fill: Writer::Native(fill),
+                completion: Reader::Native(completion),
+                owners: Some(queues),
+            }),
+            Err(error) => Err(Box::new((queues, error))),
+        }
+    }
+
+    /// Through xsk-rs's calls.
+    pub(super) fn library(queues: LibraryQueues, sizes: Sizes, samples: [FrameDesc; 2]) -> io::Result<Self> {
+        let mint = Mint::new(samples).ok_or_else(|| {
+            io::Error::other("the frame descriptor of xsk-rs is not that of its version 0.11")
+        })?;
+        Ok(Self {
+            rx: Reader::Library(LibraryConsumer::new(queues.rx)),
+            tx: Writer::Library(LibraryProducer::new(queues.tx, sizes.tx, mint)),
+            fill: Writer::Library(LibraryProducer::new(queues.fill, sizes.fill, mint)),
+            completion: Reader::Library(LibraryConsumer::new(queues.completion)),
+            owners: None,
+        })
+    }
+}
 
 /// A ring that we write: TX, or FILL. The methods are those of [`Producer`].
 pub(crate) enum Writer<T, Q> {

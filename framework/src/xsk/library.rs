@@ -224,8 +224,8 @@ impl Mint {
 
 fn set_word(frame: &mut FrameDesc, offset: usize, value: usize) {
     assert!(offset + size_of::<usize>() <= size_of::<FrameDesc>());
-    // SAFETY: inside of the struct, of which `frame` is the only borrow. Its fields are integers, so
-    // that any bytes make valid ones.
+    // SAFETY: inside of the struct, of which `frame` is the only borrow. In xsk-rs 0.11, which the
+    // manifest holds us to, its fields are integers: any bytes make valid ones.
     unsafe { (&raw mut *frame).cast::<u8>().add(offset).cast::<usize>().write_unaligned(value) }
 }
 

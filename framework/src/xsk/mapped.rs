@@ -18,13 +18,14 @@ use super::sockopt;
 
 /// Entries of the four rings.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Sizes {
-    pub(super) rx: u32,
-    pub(super) tx: u32,
-    pub(super) fill: u32,
-    pub(super) completion: u32,
+pub(crate) struct Sizes {
+    pub(crate) rx: u32,
+    pub(crate) tx: u32,
+    pub(crate) fill: u32,
+    pub(crate) completion: u32,
 }
 
+/// Our ends of the four rings.
 pub(super) struct MappedRings {
     pub(super) rx: Consumer<Descriptor>,
     pub(super) tx: Producer<Descriptor>,
@@ -44,21 +45,10 @@ impl MappedRings {
     ///
     /// The kernel's: EBUSY before 6.4.
     pub(super) unsafe fn new(fd: RawFd, sizes: Sizes) -> io::Result<Self> {
-        let (offsets, length) = sockopt::read::<Offsets>(fd, libc::SOL_XDP, libc::XDP_MMAP_OFFSETS)?;
-        if length != size_of::<Offsets>() {
-            return Err(io::Error::new(
-                io::ErrorKind::Unsupported,
-                "the kernel's rings have no flags (before 5.4)",
-            ));
-        }
-        let rx = map(fd, libc::XDP_PGOFF_RX_RING, &offsets.rx, sizes.rx)?;
-        let tx = map(fd, libc::XDP_PGOFF_TX_RING, &offsets.tx, sizes.tx)?;
-        let fill = map(fd, libc::XDP_UMEM_PGOFF_FILL_RING as i64, &offsets.fill, sizes.fill)?;
-        let completion =
-            map(fd, libc::XDP_UMEM_PGOFF_COMPLETION_RING as i64, &offsets.completion, sizes.completion)?;
-        // SAFETY: `map` gives pointers into a mapping that their owner keeps, laid out as the kernel says;
-        // any bits make a valid entry. The other side is the kernel, which keeps to its side of the
-        // cursors; this side is ours alone by the contract of this function.
+        let MappedMemory { rx, tx, fill, completion } = MappedMemory::new(fd, sizes)?;
+        // SAFETY: the pointers lead into mappings that their owners keep, laid out as the kernel says; any
+        // bits make a valid entry. The other side is the kernel, which keeps to its side of the cursors;
+        // this side is ours alone by the contract of this function.
         unsafe {
             Ok(Self {
                 rx: Consumer::new(rx),
@@ -67,6 +57,34 @@ impl MappedRings {
                 completion: Consumer::new(completion),
             })
         }
+    }
+}
+
+/// The memory of the four rings, no side of them taken yet.
+pub(crate) struct MappedMemory {
+    pub(crate) rx: Memory<Descriptor>,
+    pub(crate) tx: Memory<Descriptor>,
+    pub(crate) fill: Memory<u64>,
+    pub(crate) completion: Memory<u64>,
+}
+
+impl MappedMemory {
+    pub(crate) fn new(fd: RawFd, sizes: Sizes) -> io::Result<Self> {
+        let (offsets, length) = sockopt::read::<Offsets>(fd, libc::SOL_XDP, libc::XDP_MMAP_OFFSETS)?;
+        if length != size_of::<Offsets>() {
+            return Err(io::Error::new(
+                io::ErrorKind::Unsupported,
+                "the kernel's rings have no flags (before 5.4)",
+            ));
+        }
+        let (fill_at, completion_at) =
+            (libc::XDP_UMEM_PGOFF_FILL_RING as i64, libc::XDP_UMEM_PGOFF_COMPLETION_RING as i64);
+        Ok(Self {
+            rx: map(fd, libc::XDP_PGOFF_RX_RING, &offsets.rx, sizes.rx)?,
+            tx: map(fd, libc::XDP_PGOFF_TX_RING, &offsets.tx, sizes.tx)?,
+            fill: map(fd, fill_at, &offsets.fill, sizes.fill)?,
+            completion: map(fd, completion_at, &offsets.completion, sizes.completion)?,
+        })
     }
 }
 

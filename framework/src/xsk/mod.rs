@@ -22,14 +22,14 @@ pub(crate) mod far;
 pub(crate) mod frames;
 pub(crate) mod interface;
 pub(crate) mod library;
-mod mapped;
+pub(crate) mod mapped;
 mod numa;
 mod polling;
 pub(crate) mod ring;
 mod socket;
 mod sockopt;
 mod statistics;
-mod sync;
+pub(crate) mod sync;
 #[cfg(all(test, not(loom)))]
 mod test_net;
 mod umem;

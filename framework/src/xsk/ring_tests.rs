@@ -23,7 +23,7 @@ mod single_thread {
     fn entries_arrive_in_order_and_only_after_submit() {
         let (mut producer, mut consumer) = pair::<u64>(8);
         assert_eq!(producer.extend([1, 2, 3]), 3);
-        assert_eq!(drain(&mut consumer), []);
+        assert_eq!(drain(&mut consumer), Vec::<u64>::new());
         assert_eq!(producer.submit(), 3);
         assert_eq!(producer.submit(), 0);
         assert_eq!(drain(&mut consumer), [1, 2, 3]);

@@ -8,12 +8,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use xsk_rs::config::{BindFlags, Interface, LibxdpFlags, SocketConfig as LibraryConfig};
-use xsk_rs::{CompQueue, FillQueue, RxQueue, TxQueue};
 
-use super::access::{Reader, Writer};
+use super::access::{LibraryQueues, Rings};
 use super::frames::FrameRings;
-use super::library::{LibraryConsumer, LibraryProducer, Mint};
-use super::mapped::{MappedRings, Sizes};
+use super::mapped::Sizes;
 use super::umem::{errno, ring_entries};
 use super::{BusyPoll, Error, Mode, Statistics, Umem, sockopt};
 
@@ -112,16 +110,8 @@ pub(crate) struct Socket {
     name: Name,
     granted: Granted,
     fd: RawFd,
-    /// Owners of the socket where the rings above are our own.
-    _library: Option<LibraryQueues>,
+    _owners: Option<LibraryQueues>,
     _alive: Alive,
-}
-
-struct LibraryQueues {
-    rx: RxQueue,
-    tx: TxQueue,
-    fill: FillQueue,
-    completion: CompQueue,
 }
 
 /// Counts a living socket on its UMEM.
@@ -182,50 +172,14 @@ impl Socket {
         let send_buffer_bytes =
             raise_send_buffer(fd, sizes.tx).map_err(|source| name.failed("raise its send buffer", source))?;
 
-        let mapped = match config.ring_access {
-            RingAccess::Library => None,
-            // SAFETY: `fd` is a socket with rings of these sizes. xsk-rs's queues reach the same rings;
-            // they go into `_library` below, where nobody calls them.
-            wanted => match unsafe { MappedRings::new(fd, sizes) } {
-                Ok(mapped) => Some(mapped),
-                Err(source) if wanted == RingAccess::Native => {
-                    return Err(
-                        name.failed("map its rings (bound sockets' can be mapped from Linux 6.4)", source)
-                    );
-                }
-                Err(error) => {
-                    tracing::info!(%interface, queue, %error, "rings through xsk-rs: slower");
-                    None
-                }
-            },
-        };
-        let ring_access = if mapped.is_some() { RingAccess::Native } else { RingAccess::Library };
+        let rings = name.rings(library, sizes, umem, config.ring_access)?;
+        let ring_access = if rings.owners.is_some() { RingAccess::Native } else { RingAccess::Library };
         let granted = Granted { mode, ring_access, busy_poll, tx_budget, send_buffer_bytes };
-        let (rx, tx, fill, completion, library) = match mapped {
-            Some(MappedRings { rx, tx, fill, completion }) => (
-                Reader::Native(rx),
-                Writer::Native(tx),
-                Writer::Native(fill),
-                Reader::Native(completion),
-                Some(library),
-            ),
-            None => {
-                let mint = Mint::new(umem.samples).ok_or_else(|| {
-                    name.failed("use xsk-rs's queues", io::Error::other("its frame descriptor has changed"))
-                })?;
-                (
-                    Reader::Library(LibraryConsumer::new(library.rx)),
-                    Writer::Library(LibraryProducer::new(library.tx, sizes.tx, mint)),
-                    Writer::Library(LibraryProducer::new(library.fill, sizes.fill, mint)),
-                    Reader::Library(LibraryConsumer::new(library.completion)),
-                    None,
-                )
-            }
-        };
+        let Rings { rx, tx, fill, completion, owners } = rings;
         // SAFETY: the other side is the kernel. A socket's queue has one worker, and that worker one pool:
         // the one over this UMEM.
         let rings = unsafe { FrameRings::new(fill, rx, tx, completion) };
-        Ok(Self { rings, name, granted, fd, _library: library, _alive: alive })
+        Ok(Self { rings, name, granted, fd, _owners: owners, _alive: alive })
     }
 
     /// What the kernel has granted.
@@ -386,6 +340,32 @@ impl Name {
                 }
             }
         }
+    }
+
+    fn rings(
+        &self,
+        queues: LibraryQueues,
+        sizes: Sizes,
+        umem: &Umem,
+        wanted: RingAccess,
+    ) -> Result<Rings, Error> {
+        let queues = if wanted == RingAccess::Library {
+            queues
+        } else {
+            match Rings::native(queues, sizes).map_err(|refused| *refused) {
+                Ok(rings) => return Ok(rings),
+                Err((_, error)) if wanted == RingAccess::Native => {
+                    return Err(self.failed("map its rings (a bound socket's: from Linux 6.4 on)", error));
+                }
+                Err((queues, error)) => {
+                    let Self { interface, queue } = self;
+                    tracing::info!(%interface, queue, %error, "rings through xsk-rs: slower");
+                    queues
+                }
+            }
+        };
+        Rings::library(queues, sizes, umem.samples)
+            .map_err(|error| self.failed("use its rings through xsk-rs", error))
     }
 
     fn interface(&self) -> Result<Interface, Error> {

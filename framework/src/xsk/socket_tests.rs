@@ -2,9 +2,11 @@ use std::collections::BTreeSet;
 use std::process::{Child, Command};
 use std::ptr::NonNull;
 
-use super::super::test_net::{Redirect, Wire, in_namespace, ip, packet, veth};
-use super::super::{Sleeper, UmemConfig};
+use super::super::polling::Sleeper;
+use super::super::test_net::{Redirect, Wire, forbid_mapping_fill_rings, in_namespace, ip, packet, veth};
+use super::super::{Descriptor, UmemConfig};
 use super::*;
+use crate::mem::Region;
 
 const FRAME: u64 = 2048;
 const BOTH_ACCESSES: [RingAccess; 2] = [RingAccess::Native, RingAccess::Library];
@@ -240,7 +242,7 @@ fn each_queue_has_rings_of_its_own() {
                 elsewhere.send_packet(&mut senders[queue], &sent);
                 let received = receive(&mut sockets[queue], 1);
                 assert_eq!(frames.read(received[0]), sent);
-                assert_eq!(sockets[1 - queue].rx.available(1), 0);
+                assert_eq!(sockets[1 - queue].rings.rx.available(1), 0);
                 frames.give_back(received[0].addr);
             }
         });
@@ -340,6 +342,40 @@ fn the_mode_is_as_demanded_or_an_error_says_why_not() {
         let auto = bind(&frames.umem, "port", 1, &config());
         assert_eq!(auto.granted().mode, Mode::Copy, "veth does no zero-copy");
     });
+}
+
+#[test]
+fn rings_are_native_where_the_kernel_lets_us_map_them_and_xsk_rs_s_elsewhere() {
+    in_namespace(|| {
+        veth("port", "peer", 2);
+        let [here, mut before_6_4, refused] = [8, 8, 8].map(Frames::new);
+        let native = bind(&here.umem, "port", 0, &config()).granted().ring_access == RingAccess::Native;
+        assert_eq!(native, kernel() >= (6, 4));
+        drop(here);
+
+        forbid_mapping_fill_rings();
+        let mut socket = bind(&before_6_4.umem, "port", 0, &config());
+        assert_eq!(socket.granted().ring_access, RingAccess::Library);
+        let sent = packet(7, 80);
+        let wire = Wire::open("peer");
+        before_6_4.send_packet(&mut socket, &sent);
+        assert_eq!(wire.receive(), Some(sent));
+
+        let error = refusal(&refused.umem, "port", 1, &with_access(RingAccess::Native));
+        assert!(
+            error
+                .to_string()
+                .starts_with("port queue 1: map its rings (a bound socket's: from Linux 6.4 on)"),
+            "{error}"
+        );
+    });
+}
+
+#[test]
+fn a_socket_may_move_to_the_thread_of_its_worker() {
+    fn moves<T: Send>() {}
+    moves::<Socket>();
+    moves::<Umem>();
 }
 
 #[test]

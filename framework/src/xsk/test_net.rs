@@ -115,6 +115,34 @@ fn owned(what: &str, fd: RawFd) -> OwnedFd {
     unsafe { OwnedFd::from_raw_fd(fd) }
 }
 
+/// From here on this thread may not map a fill ring: the kernel answers EBUSY, as
+/// those before 6.4 do for the rings of a bound socket.
+pub(super) fn forbid_mapping_fill_rings() {
+    use libc::{BPF_ABS, BPF_JEQ, BPF_JMP, BPF_K, BPF_LD, BPF_RET, BPF_W};
+    let filter = |code: u32, on_true, on_false, k| libc::sock_filter {
+        code: code as u16,
+        jt: on_true,
+        jf: on_false,
+        k,
+    };
+    // `struct seccomp_data`: the system call's number at 0, the upper half of its sixth argument at 60.
+    let mut program = [
+        filter(BPF_LD | BPF_W | BPF_ABS, 0, 0, 0),
+        filter(BPF_JMP | BPF_JEQ | BPF_K, 0, 3, libc::SYS_mmap as u32),
+        filter(BPF_LD | BPF_W | BPF_ABS, 0, 0, 60),
+        filter(BPF_JMP | BPF_JEQ | BPF_K, 0, 1, (libc::XDP_UMEM_PGOFF_FILL_RING >> 32) as u32),
+        filter(BPF_RET | BPF_K, 0, 0, libc::SECCOMP_RET_ERRNO | libc::EBUSY as u32),
+        filter(BPF_RET | BPF_K, 0, 0, libc::SECCOMP_RET_ALLOW),
+    ];
+    let program = libc::sock_fprog { len: program.len() as u16, filter: program.as_mut_ptr() };
+    // SAFETY: the kernel reads the program during the call; it concerns this thread alone.
+    let result = unsafe {
+        libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+        libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, &raw const program)
+    };
+    assert_eq!(result, 0, "seccomp: {}", io::Error::last_os_error());
+}
+
 /// A plain raw socket on an interface: what the rest of the world sees and sends.
 pub(super) struct Wire {
     fd: OwnedFd,

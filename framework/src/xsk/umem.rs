@@ -112,7 +112,8 @@ impl Umem {
 
         // A size that is no multiple of the page cannot be unmapped.
         let huge = config.huge_pages.then(huge_page_size).flatten().and_then(|size| {
-            let frames = config.frames.next_multiple_of(u32::try_from(size).ok()? / config.frame_size);
+            let per_page = u32::try_from(size).ok()? / config.frame_size;
+            let frames = config.frames.checked_next_multiple_of(per_page)?;
             let made = create(library_config, frames, true)
                 .inspect_err(
                     |error| tracing::info!(%error, "no huge pages for the UMEM: normal ones instead"),
