@@ -5,7 +5,7 @@ use std::os::fd::AsFd;
 use std::time::Duration;
 
 use super::harness::{Wire, eventually, ifindex, run};
-use super::namespace::{in_namespace, ip as ip_command};
+use super::namespace::{in_namespace, ip as ip_command, ip_says};
 use super::packets::*;
 use crate::decap::Loaded;
 use crate::{AttachMode, Attached, Decap, DecapCounters, TunnelEnds};
@@ -155,6 +155,10 @@ fn a_servers_stack_receives_what_was_inside_in_both_modes() {
         ip_command("addr add 10.0.0.2/24 dev veth1");
         ip_command("addr add 192.0.2.1/32 dev lo");
         ip_command("addr add 2001:db8::1/128 dev lo nodad");
+        // The kernel makes the route to an IPv6 address in its own time.
+        eventually("the host takes packets to its address", || {
+            ip_says("-6 route show table local").contains(VIP6)
+        });
         let services = [VIP4, VIP6].map(|vip| {
             let service = UdpSocket::bind((vip, 443)).expect("a service on the VIP");
             service.set_read_timeout(Some(Duration::from_secs(10))).expect("a timeout");

@@ -98,6 +98,8 @@ impl XskSocket {
             bound.is_some()
         });
         let (tx, rx, mut rings) = bound.expect("bound just now");
+        // libxdp leaves its sockets open across exec. SAFETY: the descriptor is open and stays so.
+        unsafe { libc::fcntl(rx.fd().as_raw_fd(), libc::F_SETFD, libc::FD_CLOEXEC) };
         if let Some((fill, _)) = &mut rings {
             // SAFETY: the frames are this UMEM's and are given away once.
             unsafe { fill.produce(&frames) };

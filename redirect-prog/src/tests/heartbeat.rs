@@ -76,6 +76,20 @@ fn a_socket_registered_anew_has_the_whole_limit_again() {
 }
 
 #[test]
+fn the_next_worker_of_a_queue_goes_on_where_the_last_one_stopped() {
+    in_namespace(|| {
+        let bench = bench(&Steering::All, None);
+        for _worker in 0..3 {
+            let beat = bench.loaded.beat(Bench::QUEUE).expect("the only beat of the queue");
+            beat.beat();
+            assert_eq!(bench.sees(&packet()), "redirected", "its first beat is news");
+            drop(beat);
+            eventually("the worker counts as stalled", || bench.sees(&packet()) == "passed_stalled");
+        }
+    });
+}
+
+#[test]
 fn each_queue_has_a_heart_of_its_own() {
     in_namespace(|| {
         let bench = bench(&Steering::All, None);

@@ -105,7 +105,7 @@ fn rules() -> impl Strategy<Value = Vec<Rule>> {
         rule.prop_filter_map("could never match", |(to, port, protocol)| {
             Rule::new(to.parse::<IpNet>().expect("a prefix"), port, protocol).ok()
         }),
-        0..5,
+        0..10,
     )
 }
 
@@ -123,7 +123,7 @@ fn the_program_matches_as_the_model_does_after_any_changes() {
     in_namespace(|| {
         let options = Options { stall_limit: None, ..Options::default() };
         let bench = RefCell::new(Bench::new(&Steering::All, &options));
-        let config = ProptestConfig { cases: 96, failure_persistence: None, ..ProptestConfig::default() };
+        let config = ProptestConfig { cases: 128, failure_persistence: None, ..ProptestConfig::default() };
         proptest!(config, |(rules in rules(), flows in prop::collection::vec(flow(), 40))| {
             let mut bench = bench.borrow_mut();
             // Each case changes the steering that the one before it left.

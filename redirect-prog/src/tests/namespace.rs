@@ -36,14 +36,17 @@ pub(crate) fn in_namespace<T: Send>(test: impl FnOnce() -> T + Send) -> T {
 
 /// Runs `ip` with these arguments.
 pub(crate) fn ip(arguments: &str) {
-    let status = Command::new("ip").args(arguments.split(' ')).status().expect("iproute2 is installed");
-    assert!(status.success(), "ip {arguments}");
+    ip_says(arguments);
+}
+
+/// Runs `ip` with these arguments, and returns what it prints.
+pub(crate) fn ip_says(arguments: &str) -> String {
+    let output = Command::new("ip").args(arguments.split(' ')).output().expect("iproute2 is installed");
+    assert!(output.status.success(), "ip {arguments}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).expect("text")
 }
 
 /// What `ip link` says of an interface.
 pub(crate) fn link_state(interface: &str) -> String {
-    let output =
-        Command::new("ip").args(["-d", "link", "show", interface]).output().expect("iproute2 is installed");
-    assert!(output.status.success(), "ip link show {interface}");
-    String::from_utf8(output.stdout).expect("text")
+    ip_says(&format!("-d link show {interface}"))
 }

@@ -103,6 +103,7 @@ fn prefixes_steer_all_that_some_rule_covers() {
             rule("10.0.0.0/8", None, Protocol::UDP),
             rule("10.1.0.0/16", 80, Protocol::TCP),
             rule("10.1.2.3", 81, Protocol::TCP),
+            rule("10.1.0.0/16", 53, Protocol::UDP),
             rule("fd00::/8", 53, None),
             rule("fd00:1::/32", None, Protocol::TCP),
         ]);
