@@ -12,7 +12,7 @@ use crate::counters::DecapCounters;
 use crate::error::{Error, io_error};
 use crate::link::{AttachMode, Attached, Link};
 use crate::program::decap::DecapSkelBuilder;
-use crate::program::{own_fd, own_map, with_log};
+use crate::program::with_log;
 
 /// Which outer destinations a server takes the outer header off for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -99,9 +99,9 @@ impl Loaded {
                 .set_max_entries(u32::try_from(addresses.len()).unwrap_or(u32::MAX).max(1))?;
             let loaded = open.load()?;
             Ok((
-                own_fd(&loaded.progs.afx_decap)?,
-                own_map(&loaded.maps.counters)?,
-                own_map(&loaded.maps.tunnel_ends)?,
+                loaded.progs.afx_decap.as_fd().try_clone_to_owned()?,
+                MapHandle::try_from(&loaded.maps.counters)?,
+                MapHandle::try_from(&loaded.maps.tunnel_ends)?,
             ))
         })?;
         for address in addresses {

@@ -1,10 +1,9 @@
 //! The compiled programs, and loading them with what libbpf has to say kept for the error.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use libbpf_rs::{MapHandle, MapImpl, PrintLevel, set_print};
+use libbpf_rs::{PrintLevel, set_print};
 
 use crate::error::{Error, io_error};
 
@@ -38,19 +37,6 @@ pub(crate) mod redirect {
 )]
 pub(crate) mod decap {
     include!(concat!(env!("OUT_DIR"), "/decap.skel.rs"));
-}
-
-/// A handle of one's own on a map, which outlives the object that it was loaded with.
-pub(crate) fn own_map<T>(map: &MapImpl<'_, T>) -> libbpf_rs::Result<MapHandle>
-where
-    for<'a> MapHandle: TryFrom<&'a MapImpl<'a, T>, Error = libbpf_rs::Error>,
-{
-    MapHandle::try_from(map)
-}
-
-/// A descriptor of one's own on a program, close-on-exec.
-pub(crate) fn own_fd(fd: impl AsFd) -> libbpf_rs::Result<OwnedFd> {
-    Ok(fd.as_fd().try_clone_to_owned()?)
 }
 
 /// Runs `load`, and puts what libbpf prints meanwhile into the error instead of on the terminal.

@@ -15,7 +15,7 @@ use crate::counters::Counters;
 use crate::error::{Error, io_error};
 use crate::link::{AttachMode, Attached, Link};
 use crate::program::redirect::RedirectSkelBuilder;
-use crate::program::{load_error, own_fd, own_map, with_log};
+use crate::program::{load_error, with_log};
 use crate::steering::Steering;
 use crate::tables::{TABLES, Tables};
 
@@ -365,20 +365,20 @@ fn load(config: Config, options: &Options, shared: Option<&Maps>) -> Result<(Own
         let loaded = open.load()?;
         let maps = &loaded.maps;
         let maps = Maps {
-            sockets: own_map(&maps.sockets)?,
-            beats: own_map(&maps.beats)?,
-            watches: own_map(&maps.watches)?,
-            counters: own_map(&maps.counters)?,
+            sockets: MapHandle::try_from(&maps.sockets)?,
+            beats: MapHandle::try_from(&maps.beats)?,
+            watches: MapHandle::try_from(&maps.watches)?,
+            counters: MapHandle::try_from(&maps.counters)?,
             tables: [
-                own_map(&maps.hosts4)?,
-                own_map(&maps.hosts6)?,
-                own_map(&maps.nets4)?,
-                own_map(&maps.nets6)?,
-                own_map(&maps.blocked4)?,
-                own_map(&maps.blocked6)?,
+                MapHandle::try_from(&maps.hosts4)?,
+                MapHandle::try_from(&maps.hosts6)?,
+                MapHandle::try_from(&maps.nets4)?,
+                MapHandle::try_from(&maps.nets6)?,
+                MapHandle::try_from(&maps.blocked4)?,
+                MapHandle::try_from(&maps.blocked6)?,
             ],
         };
-        Ok((own_fd(&loaded.progs.afx_redirect)?, maps))
+        Ok((loaded.progs.afx_redirect.as_fd().try_clone_to_owned()?, maps))
     })
 }
 
