@@ -57,12 +57,35 @@ impl OuterIpv4 {
     /// Returns false, with nothing written, if the packet would be longer than 65,535 bytes.
     #[inline]
     pub fn write(&self, out: &mut [u8; Self::LEN], inner_len: u16, tos: u8, identification: u16) -> bool {
+        self.write_from(out, 0, inner_len, tos, identification)
+    }
+
+    /// As [`write`](Self::write), from an address of its own: the source's, with the bits of `host` set, which are
+    /// not set in the source. A source for each flow lets receivers spread tunnelled flows over their queues.
+    #[inline]
+    pub fn write_from(
+        &self,
+        out: &mut [u8; Self::LEN],
+        host: u32,
+        inner_len: u16,
+        tos: u8,
+        identification: u16,
+    ) -> bool {
         let Some(total_len) = inner_len.checked_add(Self::LEN as u16) else { return false };
         *out = self.template;
         out[1] = tos;
         out[2..4].copy_from_slice(&total_len.to_be_bytes());
         out[4..6].copy_from_slice(&identification.to_be_bytes());
-        let checksum = self.sum.add_u16(total_len).add_u16(identification).add_u16(tos.into()).checksum();
+        let source = u32::from_be_bytes([out[12], out[13], out[14], out[15]]) | host;
+        out[12..16].copy_from_slice(&source.to_be_bytes());
+        let checksum = self
+            .sum
+            .add_u16(total_len)
+            .add_u16(identification)
+            .add_u16(tos.into())
+            .add_u16((host >> 16) as u16)
+            .add_u16(host as u16)
+            .checksum();
         out[10..12].copy_from_slice(&checksum.to_be_bytes());
         true
     }
@@ -100,7 +123,23 @@ impl OuterIpv6 {
     /// between flows, so that routers which spread by it do (RFC 6438): bits of the flow's hash will do.
     #[inline]
     pub fn write(&self, out: &mut [u8; Self::LEN], inner_len: u16, traffic_class: u8, flow_label: u32) {
+        self.write_from(out, 0, inner_len, traffic_class, flow_label);
+    }
+
+    /// As [`write`](Self::write), from an address of its own: the source's, with the bits of `host` set.
+    #[inline]
+    pub fn write_from(
+        &self,
+        out: &mut [u8; Self::LEN],
+        host: u128,
+        inner_len: u16,
+        traffic_class: u8,
+        flow_label: u32,
+    ) {
         *out = self.template;
+        for (byte, bits) in out[8..24].iter_mut().zip(host.to_be_bytes()) {
+            *byte |= bits;
+        }
         let word = 0x6000_0000 | u32::from(traffic_class) << 20 | flow_label & 0xf_ffff;
         out[..4].copy_from_slice(&word.to_be_bytes());
         out[4..6].copy_from_slice(&inner_len.to_be_bytes());

@@ -4,9 +4,11 @@
 //! live for the stages after it. It knows batches and packets, never sockets, and no other stage.
 
 pub mod balancer;
+mod malformed;
 mod pipeline;
 
 pub(crate) use pipeline::Probe;
+pub use malformed::Malformed;
 pub use pipeline::{Pipeline, StageCounters};
 
 use std::any::Any;

@@ -1,11 +1,28 @@
-//! The parts of an L4 load balancer: who serves a new flow ([`maglev`]), and who serves a flow already
-//! seen ([`connections`]).
+//! An L4 load balancer: packets to a VIP go to one of its reals, all packets of a flow to the same one.
 //!
-//! Both see a flow only through its hash ([`flow`]) and a real only through its identity ([`real`]). They know
-//! neither packets nor workers.
+//! [`Balancer`] is the stage, one on each worker. What it serves is a [`Services`] snapshot, made by a
+//! [`Directory`] on the control side and given to workers whole. A flow seen before is found in the worker's
+//! [`connections`]; a new one is sent where [`maglev`] says. The packet goes on in another IP header, or as
+//! it is to the real's MAC address ([`Forwarding`]). The real answers the client itself.
+//!
+//! Table and connections see a flow only through its hash ([`flow`]) and a real only through its identity
+//! ([`real`]). They know neither packets nor workers.
 
 pub mod connections;
+mod directory;
 pub mod flow;
+mod forward;
 pub mod maglev;
+mod monitor;
 pub mod real;
+mod services;
 mod siphash;
+mod stage;
+mod vips;
+
+pub use directory::{Definition, Directory, DirectoryError, RealDefinition};
+pub use forward::{Forwarding, Hop};
+pub use monitor::{Monitor, RealStats, TableStats};
+pub use services::Services;
+pub use stage::{Balancer, Options};
+pub use vips::Vip;

@@ -1,0 +1,178 @@
+//! The control side's book of VIPs and reals: who has which identity, and what workers are to know.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use super::forward::{Destination, Forwarding, Hop};
+use super::maglev::{Table, TableSize, TooManyReals};
+use super::real::{RealId, RealIds};
+use super::services::{Place, Service, Services};
+use super::vips::{Vip, Vips};
+
+/// A VIP and the reals behind it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Definition {
+    /// What clients connect to.
+    pub vip: Vip,
+    /// Who serves them; no address twice.
+    pub reals: Vec<RealDefinition>,
+}
+
+/// A real of a VIP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RealDefinition {
+    /// Its address.
+    pub address: IpAddr,
+    /// Its share of new flows, relative to the others'; 0 for none: it drains.
+    pub weight: u32,
+}
+
+/// Knows every real that there is, or was and still has connections, by VIP and address.
+///
+/// A real keeps its identity over changes for as long as it is defined. One that is taken out keeps its
+/// identity from being given to another until no worker can hold it any more.
+#[derive(Debug, Default)]
+pub struct Directory {
+    ids: RealIds,
+    known: BTreeMap<(Vip, IpAddr), RealId>,
+    /// Taken out, but perhaps still held by a worker.
+    leaving: BTreeSet<RealId>,
+    /// The tables in use, with what they were made of: most changes leave most of them as they are.
+    tables: Vec<Made>,
+}
+
+#[derive(Debug)]
+struct Made {
+    size: TableSize,
+    seed: [u64; 2],
+    reals: Vec<(IpAddr, u32)>,
+    table: Arc<Table>,
+}
+
+/// Why a configuration cannot be served.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DirectoryError {
+    /// A VIP has more reals than its table can tell apart.
+    #[error("{vip}: {source}")]
+    TooManyReals {
+        /// The VIP.
+        vip: Vip,
+        /// How many, and how many it can have.
+        source: TooManyReals,
+    },
+    /// All identities are in use.
+    #[error("more than {} reals in use, those included that were taken out and still have connections", RealId::LIMIT)]
+    NoIdentity,
+}
+
+impl Directory {
+    /// No real known.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The identity of a VIP's real.
+    pub fn id(&self, vip: &Vip, real: &IpAddr) -> Option<RealId> {
+        self.known.get(&(*vip, *real)).copied()
+    }
+
+    /// All reals that are defined: VIP, address, identity.
+    pub fn reals(&self) -> impl Iterator<Item = (Vip, IpAddr, RealId)> {
+        self.known.iter().map(|((vip, address), id)| (*vip, *address, *id))
+    }
+
+    /// What workers are to know of these VIPs. `way` says how to reach a VIP's real at present.
+    ///
+    /// # Errors
+    /// [`DirectoryError`]; then nothing has changed.
+    pub fn services(
+        &mut self,
+        definitions: &[Definition],
+        forwarding: &Forwarding,
+        size: TableSize,
+        seed: u64,
+        mut way: impl FnMut(&Vip, &IpAddr) -> Option<Hop>,
+    ) -> Result<Services, DirectoryError> {
+        // The one number of the configuration, made two for a keyed hash.
+        let seed = [seed, seed.rotate_left(32) ^ 0x6166_782d_6c62];
+        let tables = self.tables(definitions, size, seed)?;
+        self.identify(definitions)?;
+        let mut reals = Vec::new();
+        let mut list = Vec::new();
+        for (definition, table) in definitions.iter().zip(&tables) {
+            let vip = definition.vip;
+            let mut members = Vec::new();
+            for real in &definition.reals {
+                let id = self.known[&(vip, real.address)];
+                let hop = way(&vip, &real.address);
+                let way = hop.and_then(|hop| Destination::new(id, real.address, vip.address, forwarding, &hop));
+                let index = usize::from(id.index());
+                if reals.len() <= index {
+                    reals.resize_with(index + 1, || None);
+                }
+                reals[index] = Some(Place { id, way });
+                members.push(id);
+            }
+            list.push(Service { vip, table: table.table.clone(), reals: members });
+        }
+        self.tables = tables;
+        let vips: Vec<Vip> = list.iter().map(|service| service.vip).collect();
+        Ok(Services { vips: Vips::new(&vips), list, reals, seed })
+    }
+
+    /// Lets the identities of reals go that were taken out and that `in_use` says no worker holds: each has
+    /// taken a configuration without them, and has no connection to them left.
+    pub fn release(&mut self, mut in_use: impl FnMut(RealId) -> bool) {
+        let gone: Vec<_> = self.leaving.iter().copied().filter(|id| !in_use(*id)).collect();
+        for id in gone {
+            self.leaving.remove(&id);
+            self.ids.release(id);
+        }
+    }
+
+    fn tables(
+        &self,
+        definitions: &[Definition],
+        size: TableSize,
+        seed: [u64; 2],
+    ) -> Result<Vec<Made>, DirectoryError> {
+        let table = |definition: &Definition| {
+            let reals: Vec<_> = definition.reals.iter().map(|real| (real.address, real.weight)).collect();
+            let same = |made: &&Made| (made.size, made.seed) == (size, seed) && made.reals == reals;
+            let table = match self.tables.iter().find(same) {
+                Some(made) => made.table.clone(),
+                None => Arc::new(
+                    Table::of_addresses(size, seed, &reals)
+                        .map_err(|source| DirectoryError::TooManyReals { vip: definition.vip, source })?,
+                ),
+            };
+            Ok(Made { size, seed, reals, table })
+        };
+        definitions.iter().map(table).collect()
+    }
+
+    /// Gives every defined real an identity and takes note of those that are defined no more.
+    fn identify(&mut self, definitions: &[Definition]) -> Result<(), DirectoryError> {
+        let defined: BTreeSet<(Vip, IpAddr)> = definitions
+            .iter()
+            .flat_map(|definition| definition.reals.iter().map(|real| (definition.vip, real.address)))
+            .collect();
+        let new: Vec<_> = defined.iter().filter(|real| !self.known.contains_key(real)).copied().collect();
+        let mut ids = Vec::new();
+        for _ in &new {
+            match self.ids.allocate() {
+                Some(id) => ids.push(id),
+                None => {
+                    ids.into_iter().for_each(|id| self.ids.release(id));
+                    return Err(DirectoryError::NoIdentity);
+                }
+            }
+        }
+        self.known.extend(new.into_iter().zip(ids));
+        let leaving = self.known.extract_if(.., |real, _| !defined.contains(real)).map(|(_, id)| id);
+        self.leaving.extend(leaving);
+        Ok(())
+    }
+}

@@ -1,0 +1,146 @@
+//! What the balancer counts of reals, for readers on the control side.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::connections::{Connections, Counters};
+use super::real::RealId;
+use super::services::Services;
+
+/// Reads what the balancers of all workers count. Clones read the same.
+#[derive(Debug, Clone, Default)]
+pub struct Monitor(Arc<Mutex<Vec<Arc<Cells>>>>);
+
+/// What was counted of one real, on all workers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RealStats {
+    /// Packets sent to it.
+    pub packets: u64,
+    /// Their bytes as the client sent them, from the IP header on.
+    pub bytes: u64,
+    /// Connections that it was chosen for.
+    pub opened: u64,
+    /// Connections that it has now, as of a moment ago.
+    pub connections: u64,
+}
+
+/// The connection tables of all workers together, as of a moment ago.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct TableStats {
+    /// Connections there are.
+    pub connections: u64,
+    /// Connections there is room for.
+    pub capacity: u64,
+    /// Connections made since the start.
+    pub inserted: u64,
+    /// Connections that were silent for too long.
+    pub expired: u64,
+    /// Connections in use that had to go for lack of room.
+    pub evicted_live: u64,
+    /// Connections about to end that had to go for lack of room.
+    pub evicted_closing: u64,
+}
+
+impl Monitor {
+    /// Nothing to read yet: balancers add themselves.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// What was counted of a real. Counts of an earlier real with the same index are in it.
+    pub fn real(&self, id: RealId) -> RealStats {
+        let mut stats = RealStats::default();
+        for cells in self.cells().iter() {
+            let cell = &cells.reals[usize::from(id.index())];
+            stats.packets += cell.packets.load(Ordering::Relaxed);
+            stats.bytes += cell.bytes.load(Ordering::Relaxed);
+            stats.opened += cell.opened.load(Ordering::Relaxed);
+            stats.connections += cell.connections.load(Ordering::Relaxed);
+        }
+        stats
+    }
+
+    /// The connection tables.
+    pub fn table(&self) -> TableStats {
+        let mut stats = TableStats::default();
+        for cells in self.cells().iter() {
+            let [connections, capacity, inserted, expired, evicted_live, evicted_closing] =
+                cells.table.each_ref().map(|word| word.load(Ordering::Relaxed));
+            stats.connections += connections;
+            stats.capacity += capacity;
+            stats.inserted += inserted;
+            stats.expired += expired;
+            stats.evicted_live += evicted_live;
+            stats.evicted_closing += evicted_closing;
+        }
+        stats
+    }
+
+    fn cells(&self) -> std::sync::MutexGuard<'_, Vec<Arc<Cells>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A worker's own cells, which it alone writes.
+    pub(super) fn register(&self) -> Arc<Cells> {
+        let cells = Arc::new(Cells {
+            reals: (0..RealId::LIMIT).map(|_| Cell::default()).collect(),
+            table: Default::default(),
+        });
+        self.cells().push(cells.clone());
+        cells
+    }
+}
+
+/// One worker's counters. It is their only writer: no read-modify-write is needed.
+#[derive(Debug)]
+pub(super) struct Cells {
+    reals: Box<[Cell]>,
+    table: [AtomicU64; 6],
+}
+
+#[derive(Debug, Default)]
+struct Cell {
+    packets: AtomicU64,
+    bytes: AtomicU64,
+    opened: AtomicU64,
+    connections: AtomicU64,
+}
+
+#[inline(always)]
+fn add(word: &AtomicU64, amount: u64) {
+    word.store(word.load(Ordering::Relaxed) + amount, Ordering::Relaxed);
+}
+
+impl Cells {
+    #[inline(always)]
+    pub(super) fn sent(&self, id: RealId, bytes: u64) {
+        let cell = &self.reals[usize::from(id.index())];
+        add(&cell.packets, 1);
+        add(&cell.bytes, bytes);
+    }
+
+    #[inline(always)]
+    pub(super) fn opened(&self, id: RealId) {
+        add(&self.reals[usize::from(id.index())].opened, 1);
+    }
+
+    /// Shows how many connections there are: of reals that are defined, and of the table.
+    pub(super) fn publish(&self, services: &Services, connections: &Connections) {
+        for place in services.reals.iter().flatten() {
+            self.publish_real(place.id, connections);
+        }
+        let Counters { inserted, expired, evicted_live, evicted_closing, .. } = connections.counters();
+        let (len, capacity) = (connections.len() as u64, connections.capacity() as u64);
+        let words = [len, capacity, inserted, expired, evicted_live, evicted_closing];
+        for (place, word) in self.table.iter().zip(words) {
+            place.store(word, Ordering::Relaxed);
+        }
+    }
+
+    pub(super) fn publish_real(&self, id: RealId, connections: &Connections) {
+        let count = u64::from(connections.connections_of(id));
+        self.reals[usize::from(id.index())].connections.store(count, Ordering::Relaxed);
+    }
+}
