@@ -29,6 +29,7 @@
 
 use super::flow::FlowHash;
 use super::real::RealId;
+use crate::Time;
 use crate::mem::{HugeTable, PageKind, prefetch_write};
 
 mod state;
@@ -44,7 +45,7 @@ pub use state::{Signal, State, Tick, Timeouts};
 /// use afx::stage::balancer::{flow::FlowHasher, real::RealId};
 ///
 /// let mut connections = Connections::new(1 << 10, Timeouts::default());
-/// let now = Tick::from_ns(0);
+/// let now = Tick::at(afx::Time::monotonic()); // once per batch
 /// let key = FlowKey::new([192, 0, 2, 1].into(), [198, 51, 100, 1].into(), Protocol::TCP, 40_000, 443);
 /// let flow = FlowHasher::random()?.hash(&key.expect("both are IPv4"));
 ///
@@ -161,7 +162,7 @@ impl Connections {
             timeouts: timeouts.ticks(),
             per_real: vec![0; RealId::LIMIT].into_boxed_slice(),
             counters: Counters::default(),
-            sweep: Sweep { next: 0, last: Tick::from_ns(0), due: 0 },
+            sweep: Sweep { next: 0, last: Tick::at(Time::ZERO), due: 0 },
         }
     }
 

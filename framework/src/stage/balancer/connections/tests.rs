@@ -19,7 +19,7 @@ fn flow(n: u32) -> FlowHash {
 }
 
 fn after(time: Duration) -> Tick {
-    Tick::from_ns(1_000_000_000_000 + time.as_nanos() as u64)
+    Tick::at(Time::ZERO + Duration::from_secs(1000) + time)
 }
 
 fn seconds(n: u64) -> Tick {
