@@ -85,6 +85,9 @@ pub enum Unresolved {
     /// The next hop did not answer. It is asked again every few seconds.
     #[error("its next hop does not answer")]
     NeighbourFailed,
+    /// The kernel would not say: it lacks IPv6, for instance.
+    #[error("the kernel cannot tell the way to it: {0}")]
+    Kernel(std::io::ErrorKind),
 }
 
 /// All watched addresses, and the way to each.

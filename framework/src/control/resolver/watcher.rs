@@ -65,9 +65,7 @@ impl Watcher {
             }
             if last.elapsed() >= if is_due { SHORTEST_PAUSE } else { LONGEST_PAUSE } {
                 is_due = false;
-                if let Err(error) = self.look_up() {
-                    tracing::warn!(%error, "routes and neighbours could not be looked up; trying again");
-                }
+                self.look_up();
                 last = Instant::now();
             }
         }
@@ -99,26 +97,34 @@ impl Watcher {
         Ok(wake)
     }
 
-    /// Looks up all addresses. On failure what was known before stands.
-    fn look_up(&mut self) -> io::Result<()> {
+    /// Looks up all addresses. One that the kernel fails at keeps what was known of it before.
+    fn look_up(&mut self) {
         let watched = lock(&self.shared.watched).clone();
         let before = lock(&self.shared.resolutions).clone();
         let mut links = BTreeMap::new();
         let mut hops = BTreeSet::new();
         let mut resolutions = Resolutions::new();
         for address in watched {
-            let resolution = match self.resolve(address, &mut links, &mut hops)? {
-                Ok(next_hop) => Resolution::Resolved(next_hop),
+            let known = before.get(&address);
+            let resolution = match self.resolve(address, &mut links, &mut hops) {
+                Ok(Ok(next_hop)) => Resolution::Resolved(next_hop),
                 // It is asked again and again: until it answers that is no news.
-                Err(Unresolved::NeighbourPending) if before.get(&address) == Some(&SILENT) => SILENT,
-                Err(reason) => Resolution::Unresolved(reason),
+                Ok(Err(Unresolved::NeighbourPending)) if known == Some(&SILENT) => SILENT,
+                Ok(Err(reason)) => Resolution::Unresolved(reason),
+                Err(error) => {
+                    tracing::warn!(%address, %error, "the way to an address could not be looked up");
+                    if let Some(next_hop) = known.and_then(Resolution::next_hop) {
+                        let address = next_hop.gateway.unwrap_or(address);
+                        hops.insert(Hop { interface: next_hop.interface, address });
+                    }
+                    known.cloned().unwrap_or(Resolution::Unresolved(Unresolved::Kernel(error.kind())))
+                }
             };
             resolutions.insert(address, resolution);
         }
         self.hops = hops;
         self.neighbours.release(&mut self.kernel, |hop| self.hops.contains(&hop));
         self.shared.publish(resolutions);
-        Ok(())
     }
 
     fn resolve(
@@ -147,8 +153,11 @@ impl Watcher {
 
         let hop = Hop { interface, address: route.gateway.unwrap_or(address) };
         let entry = self.kernel.neighbour(hop)?;
-        if hops.insert(hop) {
-            self.neighbours.hold(&mut self.kernel, hop, entry.as_ref())?;
+        if hops.insert(hop)
+            && let Err(error) = self.neighbours.hold(&mut self.kernel, hop, entry.as_ref())
+        {
+            tracing::warn!(address = %hop.address, interface, %error,
+                "the kernel would not keep a next hop's neighbour entry alive");
         }
         Ok(match entry {
             Some(entry) if is_usable(entry.state) && entry.mac.is_some() => Ok(NextHop {

@@ -29,8 +29,9 @@
 
 use super::flow::FlowHash;
 use super::real::RealId;
+use crate::Time;
+use crate::mem::{HugeTable, PageKind, prefetch_write};
 
-mod memory;
 mod state;
 
 use state::Meta;
@@ -39,12 +40,14 @@ pub use state::{Signal, State, Tick, Timeouts};
 /// A table of connections; see the [module](self).
 ///
 /// ```
+/// use afx::packet::{FlowKey, Protocol};
 /// use afx::stage::balancer::connections::{Connections, Signal, Tick, Timeouts};
 /// use afx::stage::balancer::{flow::FlowHasher, real::RealId};
 ///
 /// let mut connections = Connections::new(1 << 10, Timeouts::default());
-/// let now = Tick::from_ns(0);
-/// let flow = FlowHasher::random()?.v4([192, 0, 2, 1].into(), 40_000, [198, 51, 100, 1].into(), 443, 6);
+/// let now = Tick::at(afx::Time::monotonic()); // once per batch
+/// let key = FlowKey::new([192, 0, 2, 1].into(), [198, 51, 100, 1].into(), Protocol::TCP, 40_000, 443);
+/// let flow = FlowHasher::random()?.hash(&key.expect("both are IPv4"));
 ///
 /// connections.prefetch(flow); // of every packet of a batch, then:
 /// assert_eq!(connections.lookup(flow, Signal::Open, now), None);
@@ -53,7 +56,7 @@ pub use state::{Signal, State, Tick, Timeouts};
 /// # Ok::<(), std::io::Error>(())
 /// ```
 pub struct Connections {
-    buckets: memory::HugeTable<Bucket>,
+    buckets: HugeTable<Bucket>,
     /// The number of buckets less one, all ones in binary.
     mask: usize,
     capacity: usize,
@@ -152,14 +155,14 @@ impl Connections {
     pub fn new(capacity: usize, timeouts: Timeouts) -> Self {
         let buckets = (capacity + capacity / 2).div_ceil(LANES).next_power_of_two().max(2);
         Self {
-            buckets: memory::table(buckets),
+            buckets: HugeTable::new(buckets),
             mask: buckets - 1,
             capacity,
             len: 0,
             timeouts: timeouts.ticks(),
             per_real: vec![0; RealId::LIMIT].into_boxed_slice(),
             counters: Counters::default(),
-            sweep: Sweep { next: 0, last: Tick::from_ns(0), due: 0 },
+            sweep: Sweep { next: 0, last: Tick::at(Time::ZERO), due: 0 },
         }
     }
 
@@ -168,8 +171,8 @@ impl Connections {
     #[inline]
     pub fn prefetch(&self, flow: FlowHash) {
         let first = self.first_bucket(flow);
-        memory::prefetch_write(&self.buckets[first].tags[0]);
-        memory::prefetch_write(&self.buckets[self.other_bucket(first, tag_of(flow))].tags[0]);
+        prefetch_write(&self.buckets[first]);
+        prefetch_write(&self.buckets[self.other_bucket(first, tag_of(flow))]);
     }
 
     /// The real that serves this flow, whose next packet says `signal`.
@@ -281,6 +284,12 @@ impl Connections {
     #[must_use]
     pub fn memory_bytes(&self) -> usize {
         self.buckets.len() * size_of::<Bucket>()
+    }
+
+    /// On what kind of pages the table lies: on ordinary ones lookups in a large table take far longer.
+    #[must_use]
+    pub fn page_kind(&self) -> PageKind {
+        self.buckets.page_kind()
     }
 
     /// How many entries a real has; exact as [`len`](Self::len) is.

@@ -142,11 +142,13 @@ const MAX_REALS: usize = 1 << 16;
 /// A filled lookup table: flow hash to the index of a real.
 ///
 /// ```
+/// use afx::packet::{FlowKey, Protocol};
 /// use afx::stage::balancer::{flow::FlowHasher, maglev::{Table, TableSize}};
 ///
 /// let reals = [("10.0.0.1".parse()?, 100), ("10.0.0.2".parse()?, 100), ("10.0.0.3".parse()?, 0)];
 /// let table = Table::of_addresses(TableSize::DEFAULT, [1, 2], &reals)?;
-/// let flow = FlowHasher::new([3, 4]).v4("192.0.2.1".parse()?, 40_000, "198.51.100.1".parse()?, 443, 6);
+/// let key = FlowKey::new([192, 0, 2, 1].into(), [198, 51, 100, 1].into(), Protocol::TCP, 40_000, 443);
+/// let flow = FlowHasher::new([3, 4]).hash(&key.expect("both are IPv4"));
 /// assert!(table.lookup(flow).is_some_and(|real| real < 2));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::Time;
+
 /// A moment in coarse units of 2^26 ns (67 ms), as fine as idle times need to be.
 ///
 /// 28 bits are kept: it repeats after 208 days, so that no timeout may exceed [`Timeouts::MAX`].
@@ -13,11 +15,11 @@ impl Tick {
     const BITS: u32 = 28;
     const MASK: u32 = (1 << Self::BITS) - 1;
 
-    /// The tick of a monotonic clock's reading in ns.
+    /// The tick of a point in time.
     #[inline]
     #[must_use]
-    pub const fn from_ns(ns: u64) -> Self {
-        Self((ns >> Self::SHIFT) as u32 & Self::MASK)
+    pub const fn at(time: Time) -> Self {
+        Self((time.as_nanos() >> Self::SHIFT) as u32 & Self::MASK)
     }
 
     /// Ticks from `earlier` to this moment; 0 if `earlier` is the later one.
@@ -236,7 +238,7 @@ mod tests {
     #[test]
     fn ticks_survive_their_own_overflow_and_a_clock_that_steps_back() {
         let before = Tick(Tick::MASK);
-        assert_eq!(Tick::from_ns((u64::from(Tick::MASK) + 3) << Tick::SHIFT).since(before), 3);
+        assert_eq!(Tick::at(Time::from_nanos((u64::from(Tick::MASK) + 3) << Tick::SHIFT)).since(before), 3);
         assert_eq!(before.since(Tick(1)), 0);
         assert_eq!(Tick(5).since(Tick(7)), 0);
         assert!(Tick::count(Timeouts::MAX) < Tick::MASK / 2);

@@ -8,16 +8,18 @@ use proptest::prelude::*;
 
 use super::super::flow::FlowHasher;
 use super::*;
+use crate::packet::{FlowKey4, Protocol};
 
 const REAL: RealId = RealId::new(1, 0);
 const OTHER: RealId = RealId::new(2, 0);
 
 fn flow(n: u32) -> FlowHash {
-    FlowHasher::new([11, 13]).v4(Ipv4Addr::from(n), 40_000, Ipv4Addr::LOCALHOST, 443, 6)
+    let key = FlowKey4::new(Ipv4Addr::from(n), Ipv4Addr::LOCALHOST, Protocol::TCP, 40_000, 443);
+    FlowHasher::new([11, 13]).hash_v4(&key)
 }
 
 fn after(time: Duration) -> Tick {
-    Tick::from_ns(1_000_000_000_000 + time.as_nanos() as u64)
+    Tick::at(Time::ZERO + Duration::from_secs(1000) + time)
 }
 
 fn seconds(n: u64) -> Tick {

@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::super::flow::FlowHasher;
 use super::*;
+use crate::packet::{FlowKey4, Protocol};
 
 const SEED: [u64; 2] = [0x6d61_676c, 0x6576];
 
@@ -130,7 +131,13 @@ fn random_flows_meet_the_weights() {
         let table = Table::of_addresses(TableSize::DEFAULT, SEED, &reals(weights.clone())).unwrap();
         let mut count = vec![0_u32; weights.len()];
         for n in 0..flows {
-            let flow = hasher.v4(Ipv4Addr::from(n / 7), n as u16, Ipv4Addr::LOCALHOST, 80, 6);
+            let flow = hasher.hash_v4(&FlowKey4::new(
+                Ipv4Addr::from(n / 7),
+                Ipv4Addr::LOCALHOST,
+                Protocol::TCP,
+                n as u16,
+                80,
+            ));
             count[table.lookup(flow).unwrap()] += 1;
         }
         for (&weight, &count) in weights.iter().zip(&count) {
@@ -182,8 +189,7 @@ fn a_drained_real_gets_nothing_and_a_single_one_everything() {
 
 #[test]
 fn no_weight_no_real() {
-    let hasher = FlowHasher::new(SEED);
-    let flow = hasher.v4(Ipv4Addr::LOCALHOST, 1, Ipv4Addr::LOCALHOST, 2, 6);
+    let flow = FlowHash { index: 1, tag: 1 };
     for none in [reals([]), reals([0, 0])] {
         assert_eq!(Table::of_addresses(TableSize::DEFAULT, SEED, &none).unwrap().lookup(flow), None);
     }
