@@ -373,7 +373,7 @@ impl RuntimeBuilder {
         if let Some(pair) = names.windows(2).find(|pair| pair[0] == pair[1]) {
             return Err(Error::config(format!("port {} is given twice", pair[0])));
         }
-        let queues = self.ports.iter().map(|port| port.prepare()).collect::<Result<Vec<_>>>();
+        let queues = self.ports.iter().map(|port| port.prepare(self.frame_size)).collect::<Result<Vec<_>>>();
         let available: Vec<usize> =
             core_affinity::get_core_ids().unwrap_or_default().iter().map(|core| core.id).collect();
         let shares = queues.and_then(|queues| plan(&queues, self.workers, &self.cores, &available));
