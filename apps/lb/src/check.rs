@@ -3,25 +3,27 @@
 use std::path::Path;
 use std::process::ExitCode;
 
+use crate::BAD_INPUT;
 use crate::config::{Config, Forwarding, Outcome, Port, Queues, Real, Vip, Workers};
 
 /// Prints the problems of a file to the standard error, and the meaning of a valid one to the standard output.
 pub(crate) fn run(file: &Path) -> ExitCode {
+    let Some(config) = load(file) else { return ExitCode::from(BAD_INPUT) };
+    println!("{} is valid.\n\n{}", file.display(), Summary(&config));
+    ExitCode::SUCCESS
+}
+
+/// Reads a file, with its problems told on the standard error.
+pub(crate) fn load(file: &Path) -> Option<Config> {
     let Outcome { config, diagnostics } = Config::load(file);
     for diagnostic in &diagnostics {
         eprintln!("{diagnostic}\n");
     }
-    match config {
-        Some(config) => {
-            println!("{} is valid.\n\n{}", file.display(), Summary(&config));
-            ExitCode::SUCCESS
-        }
-        None => {
-            let errors = diagnostics.iter().filter(|diagnostic| diagnostic.is_error()).count();
-            eprintln!("{}: {errors} {}", file.display(), if errors == 1 { "error" } else { "errors" });
-            ExitCode::FAILURE
-        }
+    if config.is_none() {
+        let errors = diagnostics.iter().filter(|diagnostic| diagnostic.is_error()).count();
+        eprintln!("{}: {errors} {}", file.display(), if errors == 1 { "error" } else { "errors" });
     }
+    config
 }
 
 /// All that a configuration says, defaults included.

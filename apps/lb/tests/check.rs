@@ -3,7 +3,10 @@
 use std::process::{Command, Output};
 
 fn check(file: &str) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_afx-lb")).args(["check", file]).output().expect("the program was built")
+    Command::new(env!("CARGO_BIN_EXE_afx-lb"))
+        .args(["check", "--config", file])
+        .output()
+        .expect("the program was built")
 }
 
 #[test]
@@ -32,7 +35,7 @@ fn a_wrong_file_is_refused_with_all_its_errors() {
     std::fs::write(&file, "version = 1\n[[port]]\ninterface = \"eth1\"\nmod = 1\n").expect("it is writable");
     let output = check(file.to_str().expect("a UTF-8 path"));
     let text = String::from_utf8(output.stderr).expect("it prints UTF-8");
-    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(output.status.code(), Some(2));
     assert!(text.contains("lb.toml:4:1: error: the key `mod` is not known in [[port]]"), "{text}");
     assert!(text.contains("it is not said how packets get to the reals"), "{text}");
     assert!(text.trim_end().ends_with("2 errors"), "{text}");

@@ -1,3 +1,4 @@
 //! What an application needs beside the data path, in ordinary threads.
 
+pub mod interface;
 pub mod resolver;

@@ -72,7 +72,7 @@ impl Port for MemoryPort {
         &self.name
     }
 
-    fn prepare(&self) -> Result<Vec<u32>> {
+    fn prepare(&self, _frame_size: usize) -> Result<Vec<u32>> {
         Ok((0..self.queues.lock().unwrap_or_else(PoisonError::into_inner).len() as u32).collect())
     }
 

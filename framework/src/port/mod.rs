@@ -29,6 +29,15 @@ use crate::worker::Memory;
 pub struct PortId(pub(crate) u8);
 
 impl PortId {
+    /// The port number `index`: ports are numbered in the order in which a builder is given them.
+    ///
+    /// # Panics
+    /// If `index` is not below [`MAX_PORTS`].
+    pub fn new(index: usize) -> Self {
+        assert!(index < MAX_PORTS, "at most {MAX_PORTS} ports");
+        Self(index as u8)
+    }
+
     /// The port's number, from 0.
     #[inline(always)]
     pub fn index(self) -> usize {
@@ -44,9 +53,9 @@ pub trait Port: Send + Sync {
     #[doc(hidden)]
     fn name(&self) -> &str;
     /// Looks at what is there and says which queues the port will have. On the control side, before
-    /// any worker starts.
+    /// any worker starts. Packets will have `frame_size` bytes, less what is kept free before them.
     #[doc(hidden)]
-    fn prepare(&self) -> Result<Vec<u32>>;
+    fn prepare(&self, frame_size: usize) -> Result<Vec<u32>>;
     /// Whether the port's frames must lie in a UMEM.
     #[doc(hidden)]
     fn needs_umem(&self) -> bool {

@@ -156,6 +156,9 @@ impl XdpPort {
     }
 }
 
+/// Bytes that the kernel keeps free before each packet: `XDP_PACKET_HEADROOM` of `linux/bpf.h`.
+const XDP_HEADROOM: usize = 256;
+
 /// Whether the default route of this thread's network namespace leaves by `interface`.
 fn carries_default_route(interface: &str) -> bool {
     // /proc/net is the process's, which may be of another namespace than the thread.
@@ -181,7 +184,7 @@ impl Port for XdpPort {
         true
     }
 
-    fn prepare(&self) -> Result<Vec<u32>> {
+    fn prepare(&self, frame_size: usize) -> Result<Vec<u32>> {
         let index = nix::net::if_::if_nametoindex(self.interface.as_str())
             .map_err(|_| self.refused("there is no interface of that name in this network namespace"))?;
         let queues = self.checked_queues()?;
@@ -193,6 +196,7 @@ impl Port for XdpPort {
         }
         let options = Options {
             mode: self.attach,
+            frame_limit: (frame_size - XDP_HEADROOM) as u32,
             queues: queues.iter().max().map_or(1, |last| last + 1),
             stall_limit: self.stall_limit,
             on_stall: self.on_stall,

@@ -11,9 +11,10 @@ pub struct Malformed([Reason; ParseError::ALL.len()]);
 impl Malformed {
     /// Registers them.
     pub fn new(build: &mut Build<'_>) -> Self {
-        Self(ParseError::ALL.map(|error| {
-            build.drop_reason(&format!("parse.{}", error.name()), error.sentence())
-        }))
+        Self(
+            ParseError::ALL
+                .map(|error| build.drop_reason(&format!("parse.{}", error.name()), error.sentence())),
+        )
     }
 
     /// The reason for this error.

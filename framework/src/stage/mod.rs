@@ -7,8 +7,8 @@ pub mod balancer;
 mod malformed;
 mod pipeline;
 
-pub(crate) use pipeline::Probe;
 pub use malformed::Malformed;
+pub(crate) use pipeline::Probe;
 pub use pipeline::{Pipeline, StageCounters};
 
 use std::any::Any;

@@ -18,16 +18,16 @@ struct Parcel {
 
 /// To one other worker.
 struct Outgoing {
-    parcels: Sender<Box<Parcel>>,
-    empty: Receiver<Box<Parcel>>,
-    spare: Vec<Box<Parcel>>,
+    parcels: Sender<Parcel>,
+    empty: Receiver<Parcel>,
+    spare: Vec<Parcel>,
     waker: Arc<Waker>,
 }
 
 /// From one other worker.
 struct Incoming {
-    parcels: Receiver<Box<Parcel>>,
-    empty: Sender<Box<Parcel>>,
+    parcels: Receiver<Parcel>,
+    empty: Sender<Parcel>,
 }
 
 /// A worker's part of the rings between all workers.
@@ -52,7 +52,7 @@ impl HandOver {
                 }
                 let (send, receive) = channel(IN_FLIGHT);
                 let (send_empty, receive_empty) = channel(IN_FLIGHT);
-                let spare = (0..IN_FLIGHT).map(|_| Box::new(Parcel::new(frame_size))).collect();
+                let spare = (0..IN_FLIGHT).map(|_| Parcel::new(frame_size)).collect();
                 parts[from].outgoing.push(Some(Outgoing {
                     parcels: send,
                     empty: receive_empty,

@@ -1,6 +1,6 @@
 //! A worker on the caller's own thread: for tests, benches, and loops of one's own.
 
-use super::runtime::Opened;
+use super::making::Opened;
 use super::turn::Turn;
 use crate::error::Result;
 use crate::stage::{Pipeline, Snapshot};

@@ -61,6 +61,7 @@ impl Memory {
         self.wanted.copy_only
     }
 
+    #[cfg(any(test, feature = "testing"))]
     pub(crate) fn region(&self) -> &Arc<dyn Region> {
         &self.region
     }
@@ -69,6 +70,7 @@ impl Memory {
         self.umem.as_ref()
     }
 
+    #[cfg(any(test, feature = "testing"))]
     pub(crate) fn frame_size(&self) -> usize {
         self.wanted.frame_size
     }

@@ -4,16 +4,20 @@ mod hand_over;
 mod idle;
 mod inline;
 mod mailbox;
+mod making;
 mod memory;
 mod plan;
 mod run;
+mod running;
 mod runtime;
 mod turn;
 
 pub use idle::Idle;
 pub use inline::Inline;
+pub use making::Build;
 pub use memory::Memory;
-pub use runtime::{Build, Pipelined, Running, Runtime, RuntimeBuilder, Status};
+pub use running::{Running, Status};
+pub use runtime::{Pipelined, Runtime, RuntimeBuilder};
 
 /// A worker of a runtime, by its number.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]

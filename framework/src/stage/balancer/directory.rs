@@ -63,7 +63,10 @@ pub enum DirectoryError {
         source: TooManyReals,
     },
     /// All identities are in use.
-    #[error("more than {} reals in use, those included that were taken out and still have connections", RealId::LIMIT)]
+    #[error(
+        "more than {} reals in use, those included that were taken out and still have connections",
+        RealId::LIMIT
+    )]
     NoIdentity,
 }
 
@@ -107,7 +110,8 @@ impl Directory {
             for real in &definition.reals {
                 let id = self.known[&(vip, real.address)];
                 let hop = way(&vip, &real.address);
-                let way = hop.and_then(|hop| Destination::new(id, real.address, vip.address, forwarding, &hop));
+                let way =
+                    hop.and_then(|hop| Destination::new(id, real.address, vip.address, forwarding, &hop));
                 let index = usize::from(id.index());
                 if reals.len() <= index {
                     reals.resize_with(index + 1, || None);

@@ -71,7 +71,13 @@ const TTL: u8 = 64;
 impl Destination {
     /// The way to `real` for packets to a VIP of the given family. None, where an outer source is needed and
     /// there is none of the real's family.
-    pub(super) fn new(id: RealId, real: IpAddr, vip: IpAddr, forwarding: &Forwarding, hop: &Hop) -> Option<Self> {
+    pub(super) fn new(
+        id: RealId,
+        real: IpAddr,
+        vip: IpAddr,
+        forwarding: &Forwarding,
+        hop: &Hop,
+    ) -> Option<Self> {
         let outer = match forwarding {
             Forwarding::L2Dsr => Outer::None,
             Forwarding::Ipip { source_v4, source_v6 } => {

@@ -208,7 +208,7 @@ impl Balancer {
 
 impl Stage for Balancer {
     fn process(&mut self, batch: &mut Batch) {
-        let now = Tick::from_ns(batch.now().as_nanos());
+        let now = Tick::at(batch.now());
         for slot in batch.live() {
             let mut packet = batch.packet(slot);
             if let Err(reason) = self.look(slot, &mut packet) {
@@ -226,7 +226,7 @@ impl Stage for Balancer {
     }
 
     fn tick(&mut self, batch: &mut Batch) {
-        self.connections.tick(Tick::from_ns(batch.now().as_nanos()));
+        self.connections.tick(Tick::at(batch.now()));
         self.ticks = self.ticks.wrapping_add(1);
         if self.ticks.is_multiple_of(PUBLISH_EVERY) {
             self.cells.publish(&self.services, &self.connections);

@@ -53,16 +53,12 @@ impl Vips {
     #[inline]
     pub(super) fn of(&self, flow: &FlowKey) -> Option<u32> {
         match flow {
-            FlowKey::V4(flow) => self.v4.lookup(key_v4(
-                flow.destination().to_bits(),
-                flow.destination_port(),
-                flow.protocol(),
-            )),
-            FlowKey::V6(flow) => self.v6.lookup(key_v6(
-                flow.destination().to_bits(),
-                flow.destination_port(),
-                flow.protocol(),
-            )),
+            FlowKey::V4(flow) => {
+                self.v4.lookup(key_v4(flow.destination().to_bits(), flow.destination_port(), flow.protocol()))
+            }
+            FlowKey::V6(flow) => {
+                self.v6.lookup(key_v6(flow.destination().to_bits(), flow.destination_port(), flow.protocol()))
+            }
         }
     }
 }

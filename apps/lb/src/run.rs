@@ -1,0 +1,93 @@
+//! `afx-lb run`: balances until told to stop.
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use crate::service::Service;
+use crate::{BAD_INPUT, check};
+
+/// How often signals are looked for.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// Runs by the configuration in `file` until SIGTERM or SIGINT; then goes on for up to `drain` while there are
+/// connections.
+pub(crate) fn run(file: &Path, drain: Duration) -> ExitCode {
+    let Some(config) = check::load(file) else { return ExitCode::from(BAD_INPUT) };
+    // Before anything is changed on the machine: a signal that comes early is not lost.
+    let mut signals = match Signals::new([SIGHUP, SIGINT, SIGTERM]) {
+        Ok(signals) => signals,
+        Err(error) => {
+            eprintln!("afx-lb: cannot receive signals: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let service = match Service::start(config) {
+        Ok(service) => service,
+        Err(error) => {
+            eprintln!("afx-lb: {error:#}");
+            return ExitCode::from(BAD_INPUT);
+        }
+    };
+    for status in service.running().status() {
+        for (name, value) in status.facts {
+            tracing::info!(port = status.port, "{name}: {value}");
+        }
+    }
+    tracing::info!(pid = std::process::id(), vips = service.config().vips.len(), "balancing");
+    match serve(service, file, &mut signals, drain) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("afx-lb: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn serve(mut service: Service, file: &Path, signals: &mut Signals, drain: Duration) -> Result<()> {
+    let mut until: Option<Instant> = None;
+    loop {
+        for signal in signals.pending() {
+            match signal {
+                SIGHUP => reload(&mut service, file),
+                _ if until.is_some() => until = Some(Instant::now()),
+                _ => {
+                    until = Some(Instant::now() + drain);
+                    let connections = service.monitor().table().connections;
+                    tracing::info!(connections, "stopping, within {} s", drain.as_secs());
+                }
+            }
+        }
+        let drained = |service: &Service| service.monitor().table().connections == 0;
+        if service.ended() || until.is_some_and(|until| Instant::now() >= until || drained(&service)) {
+            break;
+        }
+        if let Err(error) = service.follow(LOOK_EVERY) {
+            tracing::error!("{error:#}");
+        }
+    }
+    let stats = service.stop().context("the balancer has failed")?;
+    tracing::info!(
+        received = stats.received(),
+        sent = stats.sent(),
+        dropped = stats.dropped_total(),
+        balanced = stats.balanced(),
+        "stopped"
+    );
+    Ok(())
+}
+
+fn reload(service: &mut Service, file: &Path) {
+    let Some(config) = check::load(file) else {
+        tracing::error!("not reloaded: {} is not valid; the running configuration stays", file.display());
+        return;
+    };
+    match service.reload(config) {
+        Ok(()) => tracing::info!("reloaded {}", file.display()),
+        Err(error) => tracing::error!("not reloaded: {error:#}"),
+    }
+}

@@ -1,0 +1,154 @@
+//! Making a worker: its memory, its queues, its pipeline.
+
+use std::time::Duration;
+
+use super::hand_over::HandOver;
+use super::memory::{Memory, Wanted};
+use super::plan::Share;
+use super::turn::{Lane, Turn};
+use super::{Idle, WorkerId};
+use crate::batch::{Batch, Reason, Reasons};
+use crate::error::{Error, Result};
+use crate::packet::HashSeed;
+use crate::port::{Port, PortId};
+use crate::stage::Pipeline;
+use crate::stats::{Counter, Layout};
+
+/// What a pipeline's stages can learn, and register, when they are built.
+pub struct Build<'a> {
+    worker: WorkerId,
+    workers: usize,
+    ports: Vec<&'a str>,
+    reasons: &'a Reasons,
+    counters: Vec<String>,
+}
+
+impl Build<'_> {
+    /// The worker that the pipeline is for.
+    pub fn worker(&self) -> WorkerId {
+        self.worker
+    }
+
+    /// How many workers there are.
+    pub fn workers(&self) -> usize {
+        self.workers
+    }
+
+    /// A port by its name.
+    pub fn port(&self, name: &str) -> Option<PortId> {
+        self.ports.iter().position(|port| *port == name).map(|index| PortId(index as u8))
+    }
+
+    /// All ports.
+    pub fn ports(&self) -> impl Iterator<Item = (PortId, &str)> {
+        self.ports.iter().enumerate().map(|(index, name)| (PortId(index as u8), *name))
+    }
+
+    /// A drop reason of the application's own: a name in the form `stage.reason`, and one sentence for
+    /// whoever wonders where packets went. The same name gives the same reason.
+    ///
+    /// # Panics
+    /// If there are 256 already.
+    pub fn drop_reason(&mut self, name: &str, sentence: &str) -> Reason {
+        self.reasons.register(name, sentence)
+    }
+
+    /// A counter of the application's own, shown in the statistics under this name.
+    pub fn counter(&mut self, name: &str) -> Counter {
+        let index = self.counters.iter().position(|counter| counter == name).unwrap_or_else(|| {
+            self.counters.push(name.into());
+            self.counters.len() - 1
+        });
+        Counter(u16::try_from(index).expect("at most 65,536 counters"))
+    }
+}
+
+/// A worker whose queues are open and whose pipeline is built.
+pub(super) struct Opened<P> {
+    pub(super) turn: Turn<P>,
+    pub(super) layout: Layout,
+}
+
+/// What a worker is made of, on whichever thread.
+pub(super) struct Making<'a, F> {
+    pub(super) settings: &'a Settings,
+    pub(super) ports: &'a [Box<dyn Port>],
+    pub(super) reasons: &'a Reasons,
+    pub(super) build: &'a F,
+    pub(super) worker: usize,
+    pub(super) workers: usize,
+    pub(super) share: &'a Share,
+}
+
+/// What all workers have in common.
+#[derive(Clone)]
+pub(super) struct Settings {
+    pub(super) idle: Idle,
+    pub(super) frames_per_queue: usize,
+    pub(super) frame_size: usize,
+    pub(super) tick: Duration,
+    pub(super) hash_seed: HashSeed,
+}
+
+/// Bytes before packets that are created: what XDP leaves before received ones.
+const HEADROOM: usize = 256;
+
+impl<F> Making<'_, F> {
+    fn open_queues(&self, wanted: Wanted) -> Result<(Memory, Vec<Lane>)> {
+        let memory = Memory::new(wanted)?;
+        let lane = |(port, queue): &(PortId, u32)| {
+            let io = self.ports[port.index()].open(*queue, &memory)?;
+            Ok(Lane { port: *port, queue: *queue, io })
+        };
+        let lanes = self.share.queues.iter().map(lane).collect::<Result<_>>()?;
+        Ok((memory, lanes))
+    }
+
+    /// Opens the worker's queues and builds its pipeline. On the worker's own thread.
+    pub(super) fn open<P>(&self, hand_over: HandOver) -> Result<Opened<P>>
+    where
+        P: Pipeline,
+        F: Fn(&mut Build<'_>) -> P,
+    {
+        let settings = self.settings;
+        let umem = self.share.queues.iter().any(|(port, _)| self.ports[port.index()].needs_umem());
+        let wanted = Wanted {
+            frames: settings.frames_per_queue * self.share.queues.len(),
+            frame_size: settings.frame_size,
+            umem,
+            busy: settings.idle == Idle::Busy,
+            copy_only: false,
+        };
+        let (memory, lanes) = match self.open_queues(wanted) {
+            // All sockets on a UMEM have the mode of the first: where one port cannot do zero-copy, none does.
+            Err(error) if lacks_zero_copy(&error) => {
+                tracing::info!(worker = self.worker, %error, "copy mode on all ports of the worker");
+                self.open_queues(Wanted { copy_only: true, ..wanted })?
+            }
+            result => result?,
+        };
+        let mut build = Build {
+            worker: WorkerId::new(self.worker),
+            workers: self.workers,
+            ports: self.ports.iter().map(|port| port.name()).collect(),
+            reasons: self.reasons,
+            counters: Vec::new(),
+        };
+        let pipeline = (self.build)(&mut build);
+        let queue_name = |lane: &Lane| (self.ports[lane.port.index()].name().to_owned(), lane.queue);
+        let layout = Layout {
+            queues: lanes.iter().map(queue_name).collect(),
+            stages: pipeline.names(),
+            counters: build.counters,
+            core: self.share.core,
+        };
+        let batch = Batch::new(memory.pool(HEADROOM), layout.counters.len(), settings.hash_seed);
+        Ok(Opened { turn: Turn::new(batch, pipeline, lanes, hand_over, settings.tick), layout })
+    }
+}
+
+/// Whether a port failed for want of zero-copy mode, after another port of the worker had it.
+fn lacks_zero_copy(error: &Error) -> bool {
+    let Error::Port { source, .. } = error else { return false };
+    matches!(source.downcast_ref::<crate::xsk::Error>(), Some(crate::xsk::Error::ZeroCopyUnavailable { .. }))
+}
