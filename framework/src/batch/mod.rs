@@ -293,6 +293,15 @@ impl Batch {
     }
 }
 
+impl Drop for Batch {
+    fn drop(&mut self) {
+        // After a panic nobody knows what state a packet is in; then the memory stays instead.
+        if !std::thread::panicking() {
+            self.drop_contents();
+        }
+    }
+}
+
 /// The empty places of a batch, filled in order; see [`Batch::fill`].
 pub(crate) struct Filler<'b> {
     places: std::slice::IterMut<'b, Frame>,
@@ -498,6 +507,12 @@ impl Batch {
             }
         }
         packets
+    }
+
+    /// Gives every frame back: those in the batch, and those that stages let go.
+    fn drop_contents(&mut self) {
+        self.end(0, &mut [0; Reasons::MAX]);
+        self.collect_discarded();
     }
 
     fn free_slot(&mut self) -> Option<Slot> {

@@ -115,7 +115,7 @@ impl Shared {
         self.ports.iter().for_each(|port| port.detach());
         let deadline = Time::monotonic() + within;
         for mailbox in &self.mailboxes {
-            // A full mailbox has a worker that does not look: it is told again by `join`.
+            // `publish` leaves a place: it is full only when the worker has been told before.
             let _ = mailbox.post(Command::Stop(deadline));
         }
     }
@@ -167,10 +167,11 @@ impl Running {
         self.shared.ports.iter().try_for_each(|port| port.attach())
     }
 
-    /// Stops at once: a part of the start has failed.
-    pub(super) fn abandon(self) {
+    /// Stops at once, because a part of the start has failed. Returns why: a worker's panic says more than
+    /// what came of it.
+    pub(super) fn abandon(self, error: Error) -> Error {
         self.shared.stop_all(Duration::ZERO);
-        let _ = self.join();
+        self.join().err().unwrap_or(error)
     }
 
     /// What was counted so far: for each worker as of one moment, at most a few milliseconds ago.

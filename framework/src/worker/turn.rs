@@ -23,9 +23,10 @@ pub(super) struct Lane {
 
 /// A worker's data path: its queues, its batch, its pipeline.
 pub(super) struct Turn<P> {
-    pub(super) batch: Box<Batch>,
+    // Dropped in this order: stages give back what they hold, sockets close, the memory goes.
     pub(super) pipeline: P,
     pub(super) lanes: Vec<Lane>,
+    pub(super) batch: Box<Batch>,
     pub(super) counters: Box<WorkerCounters>,
     hand_over: HandOver,
     /// By port: the first of this worker's lanes on it.
