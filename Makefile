@@ -1,0 +1,42 @@
+# The commands of the README. Each installs what it needs and lacks (scripts/setup), then builds and runs.
+
+NAME ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test soak loom lint bench clean
+
+help:
+	@echo 'make demo           start the load balancer in an emulated network and send it traffic (root or sudo)'
+	@echo 'make test           the whole test suite, the release soak and the model checks included (root or sudo)'
+	@echo 'make soak           10^8 packets through a worker, every frame accounted for'
+	@echo 'make loom           every interleaving of the rings, under loom'
+	@echo 'make lint           formatting, clippy, each feature alone, documentation, licences'
+	@echo 'make bench [NAME=…] measure afx beside its peers; NAME picks one measurement (root or sudo)'
+	@echo 'make clean          remove what was built'
+
+demo:
+	scripts/setup test
+	scripts/as-root cargo run --locked --release -p afx-lb -- demo
+
+test:
+	scripts/setup test
+	scripts/test
+
+soak:
+	scripts/setup build
+	scripts/test soak
+
+loom:
+	scripts/setup build
+	scripts/test loom
+
+lint:
+	scripts/setup build
+	scripts/lint
+
+bench:
+	scripts/setup bench
+	scripts/as-root cargo run --locked --release -p afx-benches -- $(NAME)
+
+clean:
+	cargo clean
