@@ -360,6 +360,14 @@ impl Batch {
         slot
     }
 
+    /// Adds a copy of a packet from elsewhere; the caller keeps below [`BATCH`] packets. None where no frame
+    /// is free.
+    pub(crate) fn push_copy(&mut self, bytes: &[u8]) -> Option<Slot> {
+        let mut frame = self.pool.take()?;
+        copy_bytes(bytes, &mut frame);
+        Some(self.push(frame))
+    }
+
     /// Adds received packets to the empty batch, slot after slot: `receive` is given the pool and what to
     /// call with each frame, [`BATCH`] times at most.
     #[inline(always)]

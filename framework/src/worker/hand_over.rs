@@ -107,10 +107,8 @@ impl HandOver {
         for incoming in &mut self.incoming {
             while count < max {
                 let Some(parcel) = incoming.parcels.receive() else { break };
-                match batch.create(parcel.len) {
+                match batch.push_copy(&parcel.bytes[..parcel.len]) {
                     Some(slot) => {
-                        let mut packet = batch.packet(slot);
-                        packet.bytes_mut().copy_from_slice(&parcel.bytes[..parcel.len]);
                         batch.set_meta(slot, Some(parcel.meta), parcel.user);
                         count += 1;
                     }
