@@ -8,6 +8,7 @@
 
 #![allow(unsafe_code, reason = "the fence: raw packet memory, huge pages, prefetch and the cycle counter")]
 
+mod crossing;
 mod cycles;
 mod frame;
 mod pages;
