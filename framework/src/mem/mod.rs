@@ -10,6 +10,7 @@
 
 #[cfg(any(test, feature = "testing"))]
 mod counting;
+mod crossing;
 mod cycles;
 mod frame;
 mod pages;

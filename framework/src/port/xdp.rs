@@ -303,7 +303,7 @@ const KICKS: u32 = 4;
 
 impl Queue for XdpQueue {
     fn receive(&mut self, batch: &mut Batch, max: usize) -> Received {
-        let received = rings::receive(&mut self.socket.rings, batch, max, false);
+        let received = rings::receive(&mut self.socket.rings, batch, max);
         self.drained = received.packets < max;
         received
     }
