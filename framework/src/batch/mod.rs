@@ -71,11 +71,10 @@ pub struct Batch {
     /// Slots that hold a packet.
     occupied: u64,
     live: u64,
-    transmit: u64,
     dropped: u64,
     handed_over: u64,
     passed: u64,
-    /// Of `transmit`: which port.
+    /// Of the packets in none of the masks above: which port each is to be sent out of.
     transmit_to: [u64; MAX_PORTS],
     /// Slots whose parse is known.
     parsed_known: u64,
@@ -111,7 +110,6 @@ impl Batch {
             now: Time::ZERO,
             occupied: 0,
             live: 0,
-            transmit: 0,
             dropped: 0,
             handed_over: 0,
             passed: 0,
@@ -170,7 +168,7 @@ impl Batch {
     /// What has become of a packet.
     pub fn verdict(&self, slot: Slot) -> Verdict {
         let (index, bit) = (slot.index(), slot.bit());
-        if self.transmit & bit != 0 {
+        if self.transmit_mask() & bit != 0 {
             let port = self.transmit_to.iter().position(|mask| mask & bit != 0).unwrap_or(0);
             Verdict::Transmit(PortId(port as u8))
         } else if self.dropped & bit != 0 {
@@ -293,22 +291,60 @@ impl Batch {
     }
 }
 
-/// The empty places of a batch, filled in order; see [`Batch::fill`].
+impl Drop for Batch {
+    fn drop(&mut self) {
+        // After a panic nobody knows what state a packet is in; then the memory stays instead.
+        if !std::thread::panicking() {
+            self.drop_contents();
+        }
+    }
+}
+
+/// The places of an empty batch, filled in order; see [`Batch::fill`].
 pub(crate) struct Filler<'b> {
-    places: std::slice::IterMut<'b, Frame>,
-    count: &'b mut u32,
+    places: &'b mut [Frame; BATCH],
+    count: usize,
+    /// The last packet goes on in the next frame.
+    open: bool,
+    segments: &'b mut Segments,
+    tails: &'b mut [u32; BATCH],
+    segmented: &'b mut u64,
 }
 
 impl Filler<'_> {
-    /// Adds a packet.
+    /// Adds a frame: a packet's first or, where the one before it was to be continued, its next.
     ///
     /// # Panics
     /// If the batch is full.
     #[inline(always)]
-    pub(crate) fn push(&mut self, frame: Frame) {
-        frame.prefetch();
-        *self.places.next().expect("at most as many packets as a batch has places") = frame;
-        *self.count += 1;
+    pub(crate) fn push(&mut self, frame: Frame, continued: bool) {
+        if self.open {
+            self.append(frame);
+        } else {
+            frame.prefetch();
+            self.places[self.count] = frame;
+            self.count += 1;
+        }
+        self.open = continued;
+    }
+
+    #[cold]
+    fn append(&mut self, frame: Frame) {
+        let last = self.count - 1;
+        self.tails[last] = self.segments.append(self.tails[last], frame);
+        *self.segmented |= 1 << last;
+    }
+
+    /// Whether the last packet is not complete.
+    #[inline(always)]
+    pub(crate) fn is_open(&self) -> bool {
+        self.open
+    }
+
+    /// Packets so far.
+    #[inline(always)]
+    pub(crate) fn packets(&self) -> usize {
+        self.count
     }
 }
 
@@ -316,6 +352,11 @@ impl Filler<'_> {
 pub(crate) struct Heads<'b>(&'b mut [Frame; BATCH]);
 
 impl Heads<'_> {
+    #[inline(always)]
+    pub(crate) fn len(&self, slot: Slot) -> usize {
+        self.0[slot.index()].len()
+    }
+
     #[inline(always)]
     pub(crate) fn take(&mut self, slot: Slot) -> Frame {
         std::mem::replace(&mut self.0[slot.index()], Frame::EMPTY)
@@ -342,23 +383,26 @@ impl Batch {
         self.origin = origin;
     }
 
-    /// Adds a received packet; the caller keeps below [`BATCH`] packets.
-    #[inline(always)]
-    pub(crate) fn push(&mut self, head: Frame) -> Slot {
+    /// Adds a copy of a packet from elsewhere; the caller keeps below [`BATCH`] packets. None where no frame
+    /// is free.
+    pub(crate) fn push_copy(&mut self, bytes: &[u8]) -> Option<Slot> {
+        let mut frame = self.pool.take()?;
+        copy_bytes(bytes, &mut frame);
         let slot = Slot::new((!self.occupied).trailing_zeros());
-        debug_assert!(self.occupied != u64::MAX);
-        self.put(slot, head);
-        slot
+        self.put(slot, frame);
+        Some(slot)
     }
 
-    /// Adds received packets to the empty batch, slot after slot: `receive` is given the pool and what to
-    /// call with each frame, [`BATCH`] times at most.
+    /// Adds received packets to the empty batch, slot after slot: `receive` is given the pool and what takes
+    /// the frames, of [`BATCH`] packets at most.
     #[inline(always)]
-    pub(crate) fn fill(&mut self, receive: impl FnOnce(&mut Pool, Filler<'_>)) {
+    pub(crate) fn fill(&mut self, receive: impl FnOnce(&mut Pool, &mut Filler<'_>)) {
         debug_assert!(self.occupied == 0);
-        let mut count = 0;
-        receive(&mut self.pool, Filler { places: self.frames.iter_mut(), count: &mut count });
-        self.occupied = if count == BATCH as u32 { u64::MAX } else { (1 << count) - 1 };
+        let Self { pool, frames, segments, tails, segmented, .. } = self;
+        let mut filler = Filler { places: frames, count: 0, open: false, segments, tails, segmented };
+        receive(pool, &mut filler);
+        let count = filler.count;
+        self.occupied = if count == BATCH { u64::MAX } else { (1 << count) - 1 };
         self.live = self.occupied;
     }
 
@@ -366,12 +410,6 @@ impl Batch {
     #[inline(always)]
     pub(crate) fn drain_heads<R>(&mut self, send: impl FnOnce(&mut Pool, &mut Heads<'_>) -> R) -> R {
         send(&mut self.pool, &mut Heads(&mut self.frames))
-    }
-
-    /// Adds a further segment to a packet.
-    pub(crate) fn push_segment(&mut self, slot: Slot, frame: Frame) {
-        let tail = self.segments.append(self.tails[slot.index()], frame);
-        self.set_tail(slot, tail);
     }
 
     pub(crate) fn set_meta(&mut self, slot: Slot, meta: Option<Meta>, user: Option<[u64; 2]>) {
@@ -399,12 +437,22 @@ impl Batch {
         &mut self.pool
     }
 
-    pub(crate) fn transmit_mask(&self, port: usize) -> u64 {
+    /// The packets that are to be sent: those that are neither live nor settled in another way.
+    #[inline(always)]
+    pub(crate) fn transmit_mask(&self) -> u64 {
+        self.occupied & !(self.live | self.dropped | self.handed_over | self.passed)
+    }
+
+    /// The packets that are to be sent out of one port.
+    #[inline(always)]
+    pub(crate) fn transmit_to(&self, port: usize) -> u64 {
         self.transmit_to[port]
     }
 
-    pub(crate) fn transmits(&self) -> bool {
-        self.transmit != 0
+    /// Has a port's packets seen to: sent, or settled otherwise.
+    #[inline(always)]
+    pub(crate) fn clear_transmit_to(&mut self, port: usize) {
+        self.transmit_to[port] = 0;
     }
 
     pub(crate) fn handed_over(&self) -> Slots {
@@ -466,12 +514,9 @@ impl Batch {
                 self.pool.give(frame);
             }
         }
-        if self.transmit != 0 {
-            self.transmit_to = [0; MAX_PORTS];
-        }
+        debug_assert!(self.transmit_to.iter().all(|mask| *mask == 0));
         self.occupied = 0;
         self.live = 0;
-        self.transmit = 0;
         self.dropped = 0;
         self.handed_over = 0;
         self.passed = 0;
@@ -498,6 +543,12 @@ impl Batch {
             }
         }
         packets
+    }
+
+    /// Gives every frame back: those in the batch, and those that stages let go.
+    fn drop_contents(&mut self) {
+        self.end(0, &mut [0; Reasons::MAX]);
+        self.collect_discarded();
     }
 
     fn free_slot(&mut self) -> Option<Slot> {

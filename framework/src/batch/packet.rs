@@ -178,7 +178,6 @@ impl<'b> Packet<'b> {
     #[inline(always)]
     pub fn transmit(&mut self, port: PortId) {
         self.settle();
-        self.batch.transmit |= self.slot.bit();
         self.batch.transmit_to[port.index()] |= self.slot.bit();
     }
 
@@ -228,7 +227,6 @@ impl<'b> Packet<'b> {
     fn unsettle(&mut self) {
         let keep = !self.slot.bit();
         let batch = &mut *self.batch;
-        batch.transmit &= keep;
         batch.dropped &= keep;
         batch.handed_over &= keep;
         batch.passed &= keep;

@@ -8,6 +8,9 @@
 
 #![allow(unsafe_code, reason = "the fence: raw packet memory, huge pages, prefetch and the cycle counter")]
 
+#[cfg(any(test, feature = "testing"))]
+mod counting;
+mod crossing;
 mod cycles;
 mod frame;
 mod pages;
@@ -15,6 +18,8 @@ mod pool;
 mod prefetch;
 pub(crate) mod spsc;
 
+#[cfg(any(test, feature = "testing"))]
+pub use counting::CountingAllocator;
 pub use cycles::{cycles, cycles_per_ns};
 pub use frame::Frame;
 pub(crate) use pages::Pages;

@@ -4,6 +4,7 @@ use std::mem::ManuallyDrop;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
+use super::crossing::{Claims, Lends, Reclaims};
 use super::{Frame, Pages};
 
 /// A block of packet memory.
@@ -76,15 +77,139 @@ impl Ledger {
     }
 }
 
-/// Where one frame is: kept per frame in debug builds, so that tests catch a frame used twice at the
-/// border at which it happens.
-#[cfg(debug_assertions)]
+/// Where one frame is. In release builds only a word in the call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Place {
+pub(super) enum Place {
     Free,
     Token,
     Receive,
     Transmit,
+}
+
+/// The place of each frame: kept in debug builds, so that tests catch a frame used twice at the border at
+/// which it happens.
+pub(super) struct Identities {
+    #[cfg(debug_assertions)]
+    places: Vec<Place>,
+}
+
+impl Identities {
+    fn new(_frames: u32) -> Self {
+        Self {
+            #[cfg(debug_assertions)]
+            places: vec![Place::Free; _frames as usize],
+        }
+    }
+
+    #[inline(always)]
+    pub(super) fn moves(&mut self, _index: u32, _from: Place, _to: Place) {
+        #[cfg(debug_assertions)]
+        {
+            let place = &mut self.places[_index as usize];
+            assert_eq!(*place, _from, "frame {_index} is not where it should be");
+            *place = _to;
+        }
+    }
+}
+
+/// How the region is cut into frames.
+#[derive(Clone, Copy)]
+pub(super) struct Geometry {
+    base: NonNull<u8>,
+    frame_shift: u32,
+    frames: u32,
+}
+
+impl Geometry {
+    #[inline(always)]
+    pub(super) fn frame_size(self) -> u64 {
+        1 << self.frame_shift
+    }
+
+    /// The frame that an address in the region is in, and how far from its start. None past the end.
+    #[inline(always)]
+    pub(super) fn locate(self, address: u64) -> Option<(u32, u32)> {
+        let index = address >> self.frame_shift;
+        (index < u64::from(self.frames))
+            .then_some((index as u32, address as u32 & (self.frame_size() as u32 - 1)))
+    }
+
+    /// The number of a token's frame, and the address of its packet.
+    ///
+    /// # Panics
+    /// If the frame is another pool's.
+    #[inline(always)]
+    pub(super) fn place_of(self, frame: &Frame) -> (u32, u64) {
+        let address = (frame.data().as_ptr().addr()).wrapping_sub(self.base.as_ptr().addr()) as u64;
+        // An empty packet at its frame's very end must still count for its own frame.
+        let index = (address.wrapping_sub(frame.headroom() as u64)) >> self.frame_shift;
+        assert!(index < u64::from(self.frames), "the frame is another pool's");
+        (index as u32, address)
+    }
+
+    /// # Safety
+    /// `index < frames`, no token is for it, `headroom + len <= frame_size`, and the region outlives the
+    /// token (see the pool's `drop`).
+    #[inline(always)]
+    pub(super) unsafe fn token(self, index: u32, headroom: u16, len: u16) -> Frame {
+        // SAFETY: `index < frames`, so the chunk is in the region, which outlives the token.
+        unsafe {
+            let chunk = self.base.add((index as usize) << self.frame_shift);
+            Frame::new(chunk, self.frame_size() as u16, headroom, len)
+        }
+    }
+}
+
+/// The numbers of the frames that are free: what came last goes first, since it is in the cache.
+pub(super) struct FreeList {
+    /// As many places as there are frames; the free ones' numbers come first.
+    places: Box<[u32]>,
+    len: usize,
+}
+
+impl FreeList {
+    fn full(frames: u32) -> Self {
+        // The lowest frames on top: what is used is what was used last.
+        Self { places: (0..frames).rev().collect(), len: frames as usize }
+    }
+
+    #[inline(always)]
+    fn pop(&mut self) -> Option<u32> {
+        let last = self.len.checked_sub(1)?;
+        self.len = last;
+        self.places.get(last).copied()
+    }
+
+    /// The last `count` numbers, the last one first.
+    #[inline(always)]
+    fn last(&self, count: usize) -> &[u32] {
+        let free = self.places.get(..self.len).unwrap_or_default();
+        &free[free.len() - count.min(free.len())..]
+    }
+
+    /// Writes a number `ahead` places after the last; it counts once the list grows that far. False where
+    /// the list ends before.
+    #[inline(always)]
+    pub(super) fn put(&mut self, ahead: usize, index: u32) -> bool {
+        match self.places.get_mut(self.len + ahead) {
+            Some(place) => {
+                *place = index;
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Takes in so many numbers that were [`put`](Self::put).
+    #[inline(always)]
+    pub(super) fn grow(&mut self, count: usize) {
+        self.len += count;
+    }
+
+    #[inline(always)]
+    fn shrink(&mut self, count: usize) {
+        self.len -= count;
+    }
 }
 
 /// A worker's packet memory: fixed-size frames, each in exactly one place.
@@ -93,20 +218,16 @@ enum Place {
 /// [`Frame`] token (in the batch, or held by a stage). One thread owns the pool; there is no lock.
 pub struct Pool {
     region: ManuallyDrop<Arc<dyn Region>>,
-    base: NonNull<u8>,
-    frame_size: u32,
-    frame_shift: u32,
-    frames: u32,
+    geometry: Geometry,
     headroom: u16,
-    free: Vec<u32>,
+    free: FreeList,
     receive: Border,
     transmit: Border,
     /// Tokens handed out from the free list, and given back to it.
     taken: u64,
     given: u64,
     pub(crate) held: Border,
-    #[cfg(debug_assertions)]
-    places: Vec<Place>,
+    identities: Identities,
 }
 
 impl Pool {
@@ -122,37 +243,32 @@ impl Pool {
         let frames = u32::try_from(region.len() / frame_size).expect("at most 4 Gi frames");
         Self {
             region: ManuallyDrop::new(region),
-            base,
-            frame_size: frame_size as u32,
-            frame_shift: frame_size.trailing_zeros(),
-            frames,
+            geometry: Geometry { base, frame_shift: frame_size.trailing_zeros(), frames },
             headroom: headroom as u16,
-            // The lowest frames on top: what is used is what was used last.
-            free: (0..frames).rev().collect(),
+            free: FreeList::full(frames),
             receive: Border::default(),
             transmit: Border::default(),
             taken: 0,
             given: 0,
             held: Border::default(),
-            #[cfg(debug_assertions)]
-            places: vec![Place::Free; frames as usize],
+            identities: Identities::new(frames),
         }
     }
 
     /// How many frames there are.
     pub fn frames(&self) -> usize {
-        self.frames as usize
+        self.geometry.frames as usize
     }
 
     /// Size of a frame in bytes.
     pub fn frame_size(&self) -> usize {
-        self.frame_size as usize
+        self.geometry.frame_size() as usize
     }
 
     /// How many frames are free.
     #[inline(always)]
     pub fn free(&self) -> usize {
-        self.free.len()
+        self.free.len
     }
 
     /// Takes a free frame: empty, with the pool's headroom. None where none is free.
@@ -160,9 +276,9 @@ impl Pool {
     pub fn take(&mut self) -> Option<Frame> {
         let index = self.free.pop()?;
         self.taken += 1;
-        self.moves(index, Place::Free, Place::Token);
+        self.identities.moves(index, Place::Free, Place::Token);
         // SAFETY: a frame on the free list has no token, and `index < frames`.
-        Some(unsafe { self.token(index, self.headroom, 0) })
+        Some(unsafe { self.geometry.token(index, self.headroom, 0) })
     }
 
     /// Puts a frame back on the free list.
@@ -171,118 +287,64 @@ impl Pool {
     /// If the frame is another pool's.
     #[inline(always)]
     pub fn give(&mut self, frame: Frame) {
-        let (index, _) = self.locate(&frame);
+        let (index, _) = self.geometry.place_of(&frame);
+        self.identities.moves(index, Place::Token, Place::Free);
         self.given += 1;
-        self.moves(index, Place::Token, Place::Free);
-        self.free.push(index);
+        assert!(self.free.put(0, index), "no more frames are free than there are");
+        self.free.grow(1);
     }
 
-    /// Lends a free frame for receiving: its address in the region. None where none is free.
+    /// The addresses of up to `count` free frames. Those that are used, from the first on, are lent by
+    /// [`lend_for_receive`](Self::lend_for_receive).
     #[inline(always)]
-    pub(crate) fn lend_for_receive(&mut self) -> Option<u64> {
-        let index = self.free.pop()?;
-        self.receive.issued += 1;
-        self.moves(index, Place::Free, Place::Receive);
-        Some(u64::from(index) << self.frame_shift)
+    pub(crate) fn free_addresses(&self, count: u32) -> impl ExactSizeIterator<Item = u64> {
+        let shift = self.geometry.frame_shift;
+        self.free.last(count as usize).iter().rev().map(move |index| u64::from(*index) << shift)
     }
 
-    /// The token of a received packet: `len` bytes at `address`. None, where that is not inside one
-    /// frame: a descriptor that no correct kernel writes.
-    ///
-    /// # Safety
-    /// `address` lies in a frame that was lent for receiving and is claimed once.
+    /// Lends the first `count` of the [`free_addresses`](Self::free_addresses) for receiving.
     #[inline(always)]
-    pub(crate) unsafe fn claim_received(&mut self, address: u64, len: u32) -> Option<Frame> {
-        let index = (address >> self.frame_shift) as usize;
-        let offset = address as u32 & (self.frame_size - 1);
-        if index >= self.frames as usize || u64::from(offset) + u64::from(len) > u64::from(self.frame_size) {
-            return None;
+    pub(crate) fn lend_for_receive(&mut self, count: u32) {
+        let lent = self.free.last(count as usize);
+        let lent_count = lent.len();
+        for index in lent {
+            self.identities.moves(*index, Place::Free, Place::Receive);
         }
-        self.receive.returned += 1;
-        self.moves(index as u32, Place::Receive, Place::Token);
-        // SAFETY: in range as just checked; the caller vouches that no other token is for this frame.
-        Some(unsafe { self.token(index as u32, offset as u16, len as u16) })
+        self.free.shrink(lent_count);
+        self.receive.issued += lent_count as u64;
     }
 
-    /// Lends a packet for sending: its address in the region.
-    ///
-    /// # Panics
-    /// If the frame is another pool's.
+    /// To claim received packets.
     #[inline(always)]
-    pub(crate) fn lend_for_transmit(&mut self, frame: Frame) -> u64 {
-        let (index, address) = self.locate(&frame);
-        self.transmit.issued += 1;
-        self.moves(index, Place::Token, Place::Transmit);
-        address
+    pub(crate) fn claims(&mut self) -> Claims<'_> {
+        let Self { geometry, identities, receive, .. } = self;
+        Claims { geometry: *geometry, identities, count: 0, returned: &mut receive.returned }
     }
 
-    /// Takes back a sent frame. False, where the address is in no frame.
-    ///
-    /// # Safety
-    /// `address` lies in a frame that was lent for sending and is reclaimed once.
+    /// To lend packets for sending.
     #[inline(always)]
-    pub(crate) unsafe fn reclaim_sent(&mut self, address: u64) -> bool {
-        let index = address >> self.frame_shift;
-        if index >= u64::from(self.frames) {
-            return false;
-        }
-        self.transmit.returned += 1;
-        self.moves(index as u32, Place::Transmit, Place::Free);
-        self.free.push(index as u32);
-        true
+    pub(crate) fn lends(&mut self) -> Lends<'_> {
+        let Self { geometry, identities, transmit, .. } = self;
+        Lends { geometry: *geometry, identities, count: 0, issued: &mut transmit.issued }
+    }
+
+    /// To take back what was sent.
+    #[inline(always)]
+    pub(crate) fn reclaims(&mut self) -> Reclaims<'_> {
+        let Self { geometry, identities, free, transmit, .. } = self;
+        Reclaims { geometry: *geometry, identities, count: 0, free, returned: &mut transmit.returned }
     }
 
     /// Where all frames are.
     pub fn ledger(&self) -> Ledger {
         Ledger {
-            frames: u64::from(self.frames),
-            free: self.free.len() as u64,
+            frames: u64::from(self.geometry.frames),
+            free: self.free.len as u64,
             receive: self.receive,
             transmit: self.transmit,
             held: self.held,
         }
     }
-
-    /// # Safety
-    /// `index < frames`, no token is for it, and `headroom + len <= frame_size`.
-    #[inline(always)]
-    unsafe fn token(&self, index: u32, headroom: u16, len: u16) -> Frame {
-        // SAFETY: `index < frames`, so the chunk is in the region, which outlives all tokens (see `drop`).
-        unsafe {
-            let chunk = self.base.add((index as usize) << self.frame_shift);
-            Frame::new(chunk, self.frame_size as u16, headroom, len)
-        }
-    }
-
-    /// A frame's number and the address of its packet.
-    #[inline(always)]
-    fn locate(&self, frame: &Frame) -> (u32, u64) {
-        let address = (frame.data().as_ptr().addr()).wrapping_sub(self.base.as_ptr().addr()) as u64;
-        // An empty packet at its frame's very end must still count for its own frame.
-        let index = (address.wrapping_sub(frame.headroom() as u64)) >> self.frame_shift;
-        assert!(index < u64::from(self.frames), "the frame is another pool's");
-        (index as u32, address)
-    }
-
-    #[cfg(debug_assertions)]
-    fn moves(&mut self, index: u32, from: Place, to: Place) {
-        let place = &mut self.places[index as usize];
-        assert_eq!(*place, from, "frame {index} is not where it should be");
-        *place = to;
-    }
-
-    #[cfg(not(debug_assertions))]
-    #[inline(always)]
-    fn moves(&mut self, _index: u32, _from: Place, _to: Place) {}
-}
-
-/// In release builds a place is only a word in the call.
-#[cfg(not(debug_assertions))]
-enum Place {
-    Free,
-    Token,
-    Receive,
-    Transmit,
 }
 
 impl Drop for Pool {
@@ -305,6 +367,13 @@ mod tests {
         Pool::new(Arc::new(Pages::new(frames * 2048)), 2048, 256)
     }
 
+    /// Lends one frame for receiving.
+    fn lend(pool: &mut Pool) -> u64 {
+        let address = pool.free_addresses(1).next().unwrap();
+        pool.lend_for_receive(1);
+        address
+    }
+
     #[test]
     fn a_frame_is_written_pushed_and_pulled_within_its_bounds() {
         let mut pool = pool(4);
@@ -323,16 +392,16 @@ mod tests {
     #[test]
     fn every_border_is_counted_in_both_directions() {
         let mut pool = pool(4);
-        let lent = pool.lend_for_receive().unwrap();
+        let lent = lend(&mut pool);
         assert_eq!(pool.ledger().receive, Border { issued: 1, returned: 0 });
         // SAFETY: lent above, claimed once.
-        let mut frame = unsafe { pool.claim_received(lent + 256, 60) }.unwrap();
+        let mut frame = unsafe { pool.claims().claim(lent + 256, 60) }.unwrap();
         assert!(frame.push_front(20));
-        let address = pool.lend_for_transmit(frame);
+        let address = pool.lends().lend(frame);
         assert_eq!(address, lent + 236);
         assert!(pool.ledger().balanced());
         // SAFETY: lent above, reclaimed once.
-        assert!(unsafe { pool.reclaim_sent(address) });
+        assert!(unsafe { pool.reclaims().reclaim(address) });
         let ledger = pool.ledger();
         assert_eq!((ledger.transmit, ledger.free), (Border { issued: 1, returned: 1 }, 4));
         assert!(ledger.balanced());
@@ -341,10 +410,10 @@ mod tests {
     #[test]
     fn a_descriptor_outside_any_frame_is_refused() {
         let mut pool = pool(2);
-        pool.lend_for_receive().unwrap();
+        lend(&mut pool);
         for (address, len) in [(4096, 1), (u64::MAX, 1), (256, 1793), (2047, 2), (0, u32::MAX)] {
             // SAFETY: none of these is inside a frame, which is what is tested.
-            assert!(unsafe { pool.claim_received(address, len) }.is_none(), "{address} {len}");
+            assert!(unsafe { pool.claims().claim(address, len) }.is_none(), "{address} {len}");
         }
     }
 
@@ -371,8 +440,9 @@ mod tests {
     #[should_panic(expected = "not where it should be")]
     fn a_frame_that_the_kernel_returns_twice_is_caught_in_debug_builds() {
         let mut pool = pool(2);
-        let lent = pool.lend_for_receive().unwrap();
+        let lent = lend(&mut pool);
+        let mut claims = pool.claims();
         // SAFETY: broken on purpose: the second claim is what the identity check is for; it panics first.
-        let _frames = unsafe { (pool.claim_received(lent, 60), pool.claim_received(lent, 60)) };
+        let _frames = unsafe { (claims.claim(lent, 60), claims.claim(lent, 60)) };
     }
 }

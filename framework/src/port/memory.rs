@@ -94,7 +94,7 @@ struct MemoryQueue {
 
 impl Queue for MemoryQueue {
     fn receive(&mut self, batch: &mut Batch, max: usize) -> Received {
-        rings::receive(&mut self.rings, batch, max, true)
+        rings::receive(&mut self.rings, batch, max)
     }
 
     fn transmit(&mut self, batch: &mut Batch, mask: u64) -> Sent {

@@ -1,7 +1,7 @@
 //! Moving packets between a batch and a queue's rings: the same for AF_XDP sockets and memory ports.
 
 use super::{Received, Sent};
-use crate::batch::{BATCH, Batch, Slots};
+use crate::batch::{BATCH, Batch, Filler, Slots};
 use crate::mem::Pool;
 use crate::xsk::frames::FrameRings;
 
@@ -9,86 +9,67 @@ use crate::xsk::frames::FrameRings;
 /// one without completing it.
 const SHORTEST: usize = 14;
 
-/// Moves up to `max` received packets into the empty batch. `multi_buffer` says whether packets may have
-/// more than one segment.
+/// Moves up to `max` received packets into the empty batch.
 #[inline(always)]
-pub(super) fn receive(rings: &mut FrameRings, batch: &mut Batch, max: usize, multi_buffer: bool) -> Received {
-    if multi_buffer {
-        return receive_segments(rings, batch, max);
-    }
+pub(super) fn receive(rings: &mut FrameRings, batch: &mut Batch, max: usize) -> Received {
     let mut received = Received::default();
-    batch.fill(|pool, mut places| {
-        rings.receive(pool, max as u32, |frame, _| match frame {
+    batch.fill(|pool, filler| {
+        let (mut bytes, mut bad) = (0, 0);
+        rings.receive(pool, max as u32, |frame, continued| match frame {
             Some(frame) => {
-                received.packets += 1;
-                received.bytes += frame.len() as u64;
-                places.push(frame);
+                bytes += frame.len() as u64;
+                filler.push(frame, continued);
             }
-            None => received.bad += 1,
+            None => bad += 1,
         });
+        received = Received { packets: filler.packets(), bytes, bad };
+        if filler.is_open() {
+            receive_rest(rings, pool, filler, &mut received);
+        }
     });
     received
 }
 
-/// As [`receive`], for packets of several segments. The kernel shows a packet's segments all at once, so
-/// what has begun is there to its end.
-fn receive_segments(rings: &mut FrameRings, batch: &mut Batch, max: usize) -> Received {
-    let mut received = Received::default();
-    let mut packet = None;
-    while received.packets < max || packet.is_some() {
-        let mut next = None;
-        if rings.receive(batch.pool(), 1, |frame, continued| next = Some((frame, continued))) == 0 {
+/// Receives the rest of a packet of several segments. The kernel shows a packet's segments all at once,
+/// so what has begun is there to its end.
+#[cold]
+fn receive_rest(rings: &mut FrameRings, pool: &mut Pool, filler: &mut Filler<'_>, received: &mut Received) {
+    while filler.is_open() {
+        let taken = rings.receive(pool, 1, |frame, continued| match frame {
+            Some(frame) => {
+                received.bytes += frame.len() as u64;
+                filler.push(frame, continued);
+            }
+            None => received.bad += 1,
+        });
+        if taken == 0 {
             break;
         }
-        let Some((Some(frame), continued)) = next else {
-            received.bad += 1;
-            continue;
-        };
-        received.bytes += frame.len() as u64;
-        let slot = match packet {
-            None => {
-                received.packets += 1;
-                batch.push(frame)
-            }
-            Some(slot) => {
-                batch.push_segment(slot, frame);
-                slot
-            }
-        };
-        packet = continued.then_some(slot);
     }
-    received
 }
 
 /// Writes the packets of `mask` to the TX ring, as many as have room, and shows them to the other side.
 #[inline(always)]
 pub(super) fn transmit(rings: &mut FrameRings, batch: &mut Batch, mask: u64, multi_buffer: bool) -> Sent {
     let mut sent = Sent::default();
-    for slot in Slots::new(mask) {
-        if batch.bytes(slot).len() < SHORTEST {
-            sent.refused |= slot.bit();
-        }
-    }
-    let mask = mask & !sent.refused;
     if mask & batch.segmented() != 0 {
         transmit_segments(rings, batch, mask, multi_buffer, &mut sent);
     } else {
-        let mut slots = Slots::new(mask);
-        let free = rings.tx.free(mask.count_ones());
-        let (mut bytes, mut taken) = (0, 0);
+        let (mut bytes, mut taken, mut refused) = (0, 0, 0);
         batch.drain_heads(|pool, heads| {
-            rings.send(
-                pool,
-                slots.by_ref().take(free as usize).map(|slot| {
-                    let frame = heads.take(slot);
-                    bytes += frame.len() as u64;
-                    taken |= slot.bit();
-                    (frame, false)
-                }),
-            );
+            let frames = Slots::new(mask).filter_map(|slot| {
+                if heads.len(slot) < SHORTEST {
+                    refused |= slot.bit();
+                    return None;
+                }
+                let frame = heads.take(slot);
+                bytes += frame.len() as u64;
+                taken |= slot.bit();
+                Some((frame, false))
+            });
+            rings.send(pool, frames);
         });
-        sent.bytes = bytes;
-        sent.mask = taken;
+        sent = Sent { mask: taken, refused, bytes, wakeups: 0 };
     }
     rings.tx.submit();
     sent
@@ -104,7 +85,7 @@ fn transmit_segments(
 ) {
     for slot in Slots::new(mask) {
         let segments = batch.segment_count(slot);
-        if segments > 0 && !multi_buffer {
+        if batch.bytes(slot).len() < SHORTEST || segments > 0 && !multi_buffer {
             sent.refused |= slot.bit();
             continue;
         }

@@ -230,7 +230,9 @@ impl Port for XdpPort {
             .beat(queue)
             .and_then(|beat| redirect.register(queue, socket.as_fd()).map(|()| beat))
             .map_err(|source| self.error(format!("steering queue {queue}"), source))?;
+        state.granted.retain(|(other, _)| *other != queue);
         state.granted.push((queue, granted));
+        state.granted.sort_by_key(|(queue, _)| *queue);
         let default_level = match granted.mode {
             Mode::Copy => self.ring_size,
             Mode::ZeroCopy => 2 * self.ring_size,
@@ -301,7 +303,7 @@ const KICKS: u32 = 4;
 
 impl Queue for XdpQueue {
     fn receive(&mut self, batch: &mut Batch, max: usize) -> Received {
-        let received = rings::receive(&mut self.socket.rings, batch, max, false);
+        let received = rings::receive(&mut self.socket.rings, batch, max);
         self.drained = received.packets < max;
         received
     }

@@ -40,8 +40,8 @@ pub(super) struct HandOver {
 }
 
 impl HandOver {
-    /// The parts of all workers, for packets of up to `frame_size` bytes.
-    pub(super) fn mesh(wakers: &[Arc<Waker>], frame_size: usize) -> Vec<Self> {
+    /// The parts of all workers, for packets of up to `longest` bytes.
+    pub(super) fn mesh(wakers: &[Arc<Waker>], longest: usize) -> Vec<Self> {
         let workers = wakers.len();
         let mut parts: Vec<Self> = (0..workers).map(|_| Self::default()).collect();
         for from in 0..workers {
@@ -52,7 +52,7 @@ impl HandOver {
                 }
                 let (send, receive) = channel(IN_FLIGHT);
                 let (send_empty, receive_empty) = channel(IN_FLIGHT);
-                let spare = (0..IN_FLIGHT).map(|_| Parcel::new(frame_size)).collect();
+                let spare = (0..IN_FLIGHT).map(|_| Parcel::new(longest)).collect();
                 parts[from].outgoing.push(Some(Outgoing {
                     parcels: send,
                     empty: receive_empty,
@@ -107,10 +107,8 @@ impl HandOver {
         for incoming in &mut self.incoming {
             while count < max {
                 let Some(parcel) = incoming.parcels.receive() else { break };
-                match batch.create(parcel.len) {
+                match batch.push_copy(&parcel.bytes[..parcel.len]) {
                     Some(slot) => {
-                        let mut packet = batch.packet(slot);
-                        packet.bytes_mut().copy_from_slice(&parcel.bytes[..parcel.len]);
                         batch.set_meta(slot, Some(parcel.meta), parcel.user);
                         count += 1;
                     }
@@ -125,8 +123,8 @@ impl HandOver {
 }
 
 impl Parcel {
-    fn new(frame_size: usize) -> Self {
-        Self { len: 0, bytes: vec![0; frame_size].into(), meta: Meta::default(), user: None }
+    fn new(longest: usize) -> Self {
+        Self { len: 0, bytes: vec![0; longest].into(), meta: Meta::default(), user: None }
     }
 }
 

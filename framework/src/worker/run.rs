@@ -2,6 +2,7 @@
 
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -22,11 +23,40 @@ const SLEEP_MS: u8 = 10;
 /// As above, where a queue has nothing to sleep on.
 const NAP_MS: u8 = 1;
 
+/// How far the workers of a runtime are on their way to the end: one that has nothing left waits for those
+/// that may still hand something over to it.
+pub(super) struct Others {
+    workers: usize,
+    quiet: AtomicUsize,
+    ended: AtomicUsize,
+}
+
+impl Others {
+    pub(super) fn new(workers: usize) -> Self {
+        Self { workers, quiet: AtomicUsize::new(0), ended: AtomicUsize::new(0) }
+    }
+
+    /// A worker's thread is about to end.
+    pub(super) fn ended(&self) {
+        self.ended.fetch_add(1, Ordering::Release);
+    }
+
+    pub(super) fn all_ended(&self) -> bool {
+        self.ended.load(Ordering::Acquire) == self.workers
+    }
+
+    /// Whether no worker is left that works: one that failed has ended without having been quiet.
+    fn all_quiet(&self) -> bool {
+        self.quiet.load(Ordering::Acquire) + self.ended.load(Ordering::Acquire) >= self.workers
+    }
+}
+
 /// A worker's thread.
 pub(super) struct Run<P> {
     pub(super) turn: Turn<P>,
     pub(super) board: Arc<Board>,
     pub(super) mailbox: Arc<Mailbox>,
+    pub(super) others: Arc<Others>,
     pub(super) idle: Idle,
 }
 
@@ -69,17 +99,23 @@ impl<P: Pipeline> Run<P> {
 
     /// Finishes what is queued, and publishes for the last time.
     fn finish(&mut self, deadline: Time) {
+        self.drain(deadline);
+        self.others.quiet.fetch_add(1, Ordering::Release);
+        while !self.others.all_quiet() && Time::monotonic() < deadline {
+            self.turn.drain();
+        }
+        // What another worker handed over just before it was quiet.
+        self.drain(deadline);
+        self.turn.ask_kernel();
+        self.publish();
+    }
+
+    fn drain(&mut self, deadline: Time) {
         // Packets that the kernel was just handling when the port was detached come a little later.
         let mut quiet = 0;
         while quiet < 3 && Time::monotonic() < deadline {
-            if self.turn.drain() {
-                quiet += 1;
-            } else {
-                quiet = 0;
-            }
+            quiet = if self.turn.drain() { quiet + 1 } else { 0 };
         }
-        self.turn.ask_kernel();
-        self.publish();
     }
 
     pub(super) fn publish(&mut self) {

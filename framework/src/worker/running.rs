@@ -2,7 +2,6 @@
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -10,7 +9,7 @@ use std::time::Duration;
 use super::hand_over::HandOver;
 use super::mailbox::{Command, Mailbox, Waker};
 use super::making::{Build, Making};
-use super::run::Run;
+use super::run::{Others, Run};
 use crate::batch::Reasons;
 use crate::error::{Error, Result};
 use crate::port::{Port, RedirectCounters, Steering};
@@ -33,12 +32,37 @@ pub(super) struct Shared {
     pub(super) reasons: Reasons,
     mailboxes: Vec<Arc<Mailbox>>,
     seen: Vec<OnceLock<Seen>>,
-    /// Published configurations that a worker may still hold, with their numbers. Kept here so that the
-    /// last reference, and with it the freeing, is never a worker's.
-    published: Mutex<(u64, Vec<(u64, Snapshot)>)>,
+    published: Mutex<Published>,
     /// Why the first worker failed.
     failed: Mutex<Option<Error>>,
-    ended: AtomicU64,
+    others: Arc<Others>,
+}
+
+/// Published configurations that a worker may still hold, with their numbers. Kept here so that the last
+/// reference, and with it the freeing, is never a worker's.
+#[derive(Default)]
+struct Published {
+    last: u64,
+    kept: Vec<(u64, Snapshot)>,
+}
+
+impl Published {
+    /// Keeps a new one, and gives it its number.
+    fn keep(&mut self, snapshot: Snapshot) -> u64 {
+        self.last += 1;
+        self.kept.push((self.last, snapshot));
+        self.last
+    }
+
+    /// Frees what no worker holds any more, where all have taken the one numbered `taken`: a stage keeps the
+    /// newest of each type, so a configuration is in use until a later one of its type is taken everywhere.
+    fn free(&mut self, taken: u64) {
+        let numbers = self.kept.iter().filter(|(number, _)| *number <= taken);
+        let in_force: Vec<_> = numbers.map(|(number, snapshot)| (snapshot.kind(), *number)).collect();
+        self.kept.retain(|(number, old)| {
+            !in_force.iter().any(|(kind, newer)| *kind == old.kind() && newer > number)
+        });
+    }
 }
 
 impl Shared {
@@ -48,9 +72,9 @@ impl Shared {
             reasons: Reasons::new(),
             mailboxes: wakers.iter().map(|waker| Arc::new(Mailbox::new(waker.clone()))).collect(),
             seen: wakers.iter().map(|_| OnceLock::new()).collect(),
-            published: Mutex::new((0, Vec::new())),
+            published: Mutex::default(),
             failed: Mutex::new(None),
-            ended: AtomicU64::new(0),
+            others: Arc::new(Others::new(wakers.len())),
         }
     }
 
@@ -85,6 +109,7 @@ impl Shared {
                 turn: opened.turn,
                 board,
                 mailbox: self.mailboxes[worker].clone(),
+                others: self.others.clone(),
                 idle: making.settings.idle,
             };
             run.publish();
@@ -103,7 +128,7 @@ impl Shared {
             let _ = ready.send(Err(Error::Stopped));
             self.stop_all(STOP_WITHIN);
         }
-        self.ended.fetch_add(1, Ordering::Release);
+        self.others.ended();
     }
 
     fn port(&self, name: &str) -> Option<&dyn Port> {
@@ -115,7 +140,7 @@ impl Shared {
         self.ports.iter().for_each(|port| port.detach());
         let deadline = Time::monotonic() + within;
         for mailbox in &self.mailboxes {
-            // A full mailbox has a worker that does not look: it is told again by `join`.
+            // `publish` leaves a place: it is full only when the worker has been told before.
             let _ = mailbox.post(Command::Stop(deadline));
         }
     }
@@ -167,10 +192,11 @@ impl Running {
         self.shared.ports.iter().try_for_each(|port| port.attach())
     }
 
-    /// Stops at once: a part of the start has failed.
-    pub(super) fn abandon(self) {
+    /// Stops at once, because a part of the start has failed. Returns why: a worker's panic says more than
+    /// what came of it.
+    pub(super) fn abandon(self, error: Error) -> Error {
         self.shared.stop_all(Duration::ZERO);
-        let _ = self.join();
+        self.join().err().unwrap_or(error)
     }
 
     /// What was counted so far: for each worker as of one moment, at most a few milliseconds ago.
@@ -215,29 +241,26 @@ impl Running {
                 return Err(Error::Busy { worker, waiting: mailbox.waiting() });
             }
         }
-        let taken = self.shared.taken();
-        // Of one type the newest stays in use, so the last one published of all is kept, and what is not
-        // yet taken everywhere.
-        let (generation, kept) = &mut *published;
-        *generation += 1;
+        published.free(self.shared.taken());
         let snapshot = Snapshot::new(configuration);
-        let kind = snapshot.kind();
-        kept.retain(|(number, old)| *number >= taken || old.kind() != kind);
-        kept.push((*generation, snapshot.clone()));
+        let number = published.keep(snapshot.clone());
         for mailbox in &self.shared.mailboxes {
             mailbox.post(Command::Configure(snapshot.clone())).map_err(|_| Error::Stopped)?;
         }
-        Ok(*generation)
+        Ok(number)
     }
 
-    /// Whether all workers have taken the configuration of that number.
+    /// Whether all workers have taken the configuration of that number. Frees, on the caller's thread, the
+    /// configurations that none of them uses any more; [`publish`](Self::publish) does the same.
     pub fn configured(&self, number: u64) -> bool {
-        self.shared.taken() >= number
+        let taken = self.shared.taken();
+        self.shared.published.lock().unwrap_or_else(PoisonError::into_inner).free(taken);
+        taken >= number
     }
 
     /// Whether all workers have ended, by themselves or because one panicked.
     pub fn ended(&self) -> bool {
-        self.shared.ended.load(Ordering::Acquire) as usize == self.shared.mailboxes.len()
+        self.shared.others.all_ended()
     }
 
     /// Keeps further traffic out, lets the workers finish what is queued, and waits for them.

@@ -8,7 +8,7 @@ use super::Idle;
 use super::hand_over::HandOver;
 use super::inline::Inline;
 use super::mailbox::Waker;
-use super::making::{Build, Making, Settings};
+use super::making::{Build, HEADROOM, Making, Settings};
 use super::plan::{Share, plan};
 use super::running::{Running, Shared};
 use crate::batch::{MAX_PORTS, Reasons};
@@ -140,7 +140,7 @@ impl<F> Pipelined<F> {
         let shared = Arc::new(Shared::new(ports, &wakers));
         let build = Arc::new(self.build);
         let (ready, started) = mpsc::channel();
-        let parts = HandOver::mesh(&wakers, settings.frame_size);
+        let parts = HandOver::mesh(&wakers, settings.frame_size - HEADROOM);
         let mut threads = Vec::new();
         let workers = shares.len();
         for ((worker, share), hand_over) in shares.into_iter().enumerate().zip(parts) {
@@ -172,8 +172,7 @@ impl<F> Pipelined<F> {
         let mut results = started.iter().take(workers);
         let opened = results.by_ref().find(Result::is_err).unwrap_or(Ok(()));
         if let Err(error) = opened.and_then(|()| running.attach()) {
-            running.abandon();
-            return Err(error);
+            return Err(running.abandon(error));
         }
         Ok(running)
     }

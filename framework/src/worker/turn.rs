@@ -23,9 +23,10 @@ pub(super) struct Lane {
 
 /// A worker's data path: its queues, its batch, its pipeline.
 pub(super) struct Turn<P> {
-    pub(super) batch: Box<Batch>,
+    // Dropped in this order: stages give back what they hold, sockets close, the memory goes.
     pub(super) pipeline: P,
     pub(super) lanes: Vec<Lane>,
+    pub(super) batch: Box<Batch>,
     pub(super) counters: Box<WorkerCounters>,
     hand_over: HandOver,
     /// By port: the first of this worker's lanes on it.
@@ -154,7 +155,7 @@ impl<P: Pipeline> Turn<P> {
             self.counters.handed_over += self.hand_over.send(batch);
         }
         self.pipeline.observe(batch);
-        let sent = if batch.transmits() { self.transmit(lane) } else { 0 };
+        let sent = if batch.transmit_mask() != 0 { self.transmit(lane) } else { 0 };
         self.batch.end(sent, &mut self.counters.drops);
         self.counters.drops[builtin::HELD_DISCARDED.index()] += self.batch.collect_discarded();
     }
@@ -163,11 +164,18 @@ impl<P: Pipeline> Turn<P> {
     #[inline(always)]
     fn transmit(&mut self, from: Option<usize>) -> u64 {
         let mut all = 0;
+        let mut left = self.batch.transmit_mask();
+        // Ports are numbered from 0: the few there are come first.
         for port in 0..MAX_PORTS {
-            let mask = self.batch.transmit_mask(port);
+            if left == 0 {
+                break;
+            }
+            let mask = self.batch.transmit_to(port);
             if mask == 0 {
                 continue;
             }
+            left &= !mask;
+            self.batch.clear_transmit_to(port);
             // Back on the queue that the packets came from, where they go to the same port.
             let same = from.filter(|index| self.lanes[*index].port.index() == port);
             let Some(index) = same.or(self.egress[port].map(usize::from)) else {

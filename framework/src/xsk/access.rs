@@ -99,7 +99,7 @@ impl<T: Copy, Q: Give<Entry = T>> Writer<T, Q> {
 
     /// Writes entries until `values` ends or the ring is full; returns how many.
     /// No value is taken from the iterator that is not written.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn extend(&mut self, values: impl IntoIterator<Item = T>) -> u32 {
         match self {
             Self::Native(ring) => ring.extend(values),
@@ -154,7 +154,7 @@ impl<T: Copy, Q: Take<Entry = T>> Reader<T, Q> {
 
     /// Hands at most `max` entries to `each`, oldest first, and gives their slots
     /// back to the kernel; returns how many.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn consume(&mut self, max: u32, each: impl FnMut(T)) -> u32 {
         match self {
             Self::Native(ring) => ring.consume(max, each),

@@ -80,10 +80,10 @@ impl Far {
     /// Delivers up to `count` packets of `len` bytes, whatever the frames hold: a null device.
     pub(crate) fn deliver_unwritten(&mut self, count: u32, len: u32) -> u32 {
         let count = self.rx.free(count).min(count);
-        let rx = &mut self.rx;
-        let taken = self.fill.consume(count, |frame| {
-            rx.push(Descriptor { addr: frame + HEADROOM, len, options: 0 });
-        });
+        let frames = self.fill.peek(count);
+        let taken =
+            self.rx.extend(frames.map(|frame| Descriptor { addr: frame + HEADROOM, len, options: 0 }));
+        self.fill.release(taken);
         self.rx.submit();
         taken
     }
@@ -117,10 +117,8 @@ impl Far {
     /// Takes up to `max` segments that were sent, unseen: a null device.
     pub(crate) fn collect_unread(&mut self, max: u32) -> u32 {
         let max = self.completion.free(max).min(max);
-        let completion = &mut self.completion;
-        let taken = self.tx.consume(max, |sent| {
-            completion.push(sent.addr);
-        });
+        let taken = self.completion.extend(self.tx.peek(max).map(|sent| sent.addr));
+        self.tx.release(taken);
         self.completion.submit();
         taken
     }

@@ -47,10 +47,11 @@ impl FrameRings {
         max: u32,
         mut each: impl FnMut(Option<Frame>, bool),
     ) -> u32 {
+        let mut claims = pool.claims();
         let count = self.rx.consume(max, |descriptor| {
             // SAFETY: by the contract of `new` the address is in a frame that was lent for receiving, and
             // comes back once.
-            let frame = unsafe { pool.claim_received(descriptor.addr, descriptor.len) };
+            let frame = unsafe { claims.claim(descriptor.addr, descriptor.len) };
             each(frame, descriptor.options & CONTINUED != 0);
         });
         self.lent = self.lent.saturating_sub(count);
@@ -67,9 +68,10 @@ impl FrameRings {
     /// side at the next `tx.submit`. Of each frame is said whether its packet goes on in the next.
     #[inline(always)]
     pub(crate) fn send(&mut self, pool: &mut Pool, frames: impl Iterator<Item = (Frame, bool)>) -> u32 {
+        let mut lends = pool.lends();
         self.tx.extend(frames.map(|(frame, continued)| {
             let len = frame.len() as u32;
-            let addr = pool.lend_for_transmit(frame);
+            let addr = lends.lend(frame);
             Descriptor { addr, len, options: u32::from(continued) * CONTINUED }
         }))
     }
@@ -77,17 +79,18 @@ impl FrameRings {
     /// Takes back all frames that were sent.
     #[inline(always)]
     pub(crate) fn reclaim(&mut self, pool: &mut Pool) -> u32 {
+        let mut reclaims = pool.reclaims();
         self.completion.consume(u32::MAX, |addr| {
             // SAFETY: by the contract of `new` the address was lent for sending, and comes back once.
-            unsafe { pool.reclaim_sent(addr) };
+            unsafe { reclaims.reclaim(addr) };
         })
     }
 
     /// Lends up to `count` free frames for receiving; returns how many.
     #[inline(always)]
     pub(crate) fn refill(&mut self, pool: &mut Pool, count: u32) -> u32 {
-        let room = self.fill.free(count).min(count).min(pool.free() as u32);
-        let lent = self.fill.extend((0..room).map_while(|_| pool.lend_for_receive()));
+        let lent = self.fill.extend(pool.free_addresses(count));
+        pool.lend_for_receive(lent);
         self.fill.submit();
         self.lent += lent;
         lent

@@ -17,6 +17,7 @@
 use std::any::Any;
 use std::num::Wrapping;
 use std::ptr::NonNull;
+use std::slice;
 use std::sync::Arc;
 
 use super::cursor::Cursors;
@@ -65,6 +66,23 @@ impl<T: Copy> Memory<T> {
         // SAFETY: `index` comes from `Cursors::slot`, which masks it below the size; there are `size`
         // slots, valid while `owner` lives. A shared reference to a cell says nothing of its content.
         unsafe { self.slots.add(index).as_ref() }
+    }
+
+    /// The `count` slots from `first` on: up to the ring's end, and on from its beginning. A loop over
+    /// these need not wrap an index for each entry.
+    #[inline(always)]
+    fn slots(&self, first: usize, count: u32) -> [&[Slot<T>]; 2] {
+        debug_assert!(first < self.size as usize);
+        let (size, count) = (self.size as usize, count.min(self.size) as usize);
+        let before_end = count.min(size - first);
+        // SAFETY: `first` is below the size as in `slot`, so both parts lie within the `size` slots, which
+        // are valid while `owner` lives. Shared references to cells say nothing of their content.
+        unsafe {
+            [
+                slice::from_raw_parts(self.slots.add(first).as_ptr(), before_end),
+                slice::from_raw_parts(self.slots.as_ptr(), count - before_end),
+            ]
+        }
     }
 }
 
@@ -130,16 +148,21 @@ impl<T: Copy> Producer<T> {
 
     /// Writes entries until `values` ends or the ring is full; returns how many.
     /// No value is taken from the iterator that is not written.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn extend(&mut self, values: impl IntoIterator<Item = T>) -> u32 {
         let mut values = values.into_iter();
         let most = values.size_hint().1.map_or(self.size(), |n| n.min(self.size() as usize) as u32);
         let room = self.free(most).min(most);
         let mut written = 0;
-        while written < room {
-            let Some(value) = values.next() else { break };
-            self.write(written, value);
-            written += 1;
+        'all: for part in self.memory.slots(self.cursors.slot(self.cursors.producer, 0), room) {
+            for slot in part {
+                let Some(value) = values.next() else { break 'all };
+                // SAFETY: `room` slots from the producer's cursor on are free: they lie outside
+                // `consumer..producer`, where the other side reads nothing until `submit`; `&mut self` is
+                // the only producer.
+                unsafe { slot.write(value) };
+                written += 1;
+            }
         }
         self.cursors.producer += written;
         written
@@ -231,8 +254,9 @@ impl<T: Copy> Consumer<T> {
     /// until [`release`](Self::release).
     #[inline]
     pub(crate) fn peek(&mut self, max: u32) -> Entries<'_, T> {
-        let end = self.available(max).min(max);
-        Entries { ring: self, next: 0, end }
+        let count = self.available(max).min(max);
+        let [first, rest] = self.filled(count);
+        Entries { first: first.iter(), rest: rest.iter() }
     }
 
     /// Gives the `count` oldest entries' slots back to the other side; no more
@@ -252,7 +276,7 @@ impl<T: Copy> Consumer<T> {
     ///
     /// Should `each` panic, all of them are released: an entry may be lost then,
     /// but none is ever seen twice.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn consume(&mut self, max: u32, mut each: impl FnMut(T)) -> u32 {
         struct Release<'a, T: Copy>(&'a mut Consumer<T>, u32);
 
@@ -265,44 +289,52 @@ impl<T: Copy> Consumer<T> {
 
         let count = self.available(max).min(max);
         let reading = Release(self, count);
-        for offset in 0..count {
-            each(reading.0.read(offset));
+        for part in reading.0.filled(count) {
+            for slot in part {
+                // SAFETY: as said of `filled`.
+                each(unsafe { slot.read() });
+            }
         }
         count
     }
 
+    /// The slots of the `count` oldest entries, of which there must be so many: they lie inside
+    /// `consumer..producer`, which the other side does not write until `release`, and that needs
+    /// `&mut self`. So they may be read while borrowed.
     #[inline(always)]
-    fn read(&self, offset: u32) -> T {
-        let slot = self.memory.slot(self.cursors.slot(self.cursors.consumer, offset));
-        // SAFETY: callers keep `offset` below `filled`, so the slot lies inside `consumer..producer`,
-        // which the other side does not write until `release`, and that needs `&mut self`.
-        unsafe { slot.read() }
+    fn filled(&self, count: u32) -> [&[Slot<T>]; 2] {
+        debug_assert!(count <= self.cursors.filled());
+        self.memory.slots(self.cursors.slot(self.cursors.consumer, 0), count)
     }
 }
 
 /// Entries still in a ring; see [`Consumer::peek`].
 pub(crate) struct Entries<'ring, T> {
-    ring: &'ring Consumer<T>,
-    next: u32,
-    end: u32,
+    /// Up to the ring's end.
+    first: slice::Iter<'ring, Slot<T>>,
+    /// From its beginning.
+    rest: slice::Iter<'ring, Slot<T>>,
 }
 
 impl<T: Copy> Iterator for Entries<'_, T> {
     type Item = T;
 
-    #[inline]
+    #[inline(always)]
     fn next(&mut self) -> Option<T> {
-        if self.next == self.end {
-            return None;
-        }
-        let value = self.ring.read(self.next);
-        self.next += 1;
-        Some(value)
+        let slot = match self.first.next() {
+            Some(slot) => slot,
+            None => {
+                std::mem::swap(&mut self.first, &mut self.rest);
+                self.first.next()?
+            }
+        };
+        // SAFETY: as said of `Consumer::filled`, which is borrowed.
+        Some(unsafe { slot.read() })
     }
 
-    #[inline]
+    #[inline(always)]
     fn size_hint(&self) -> (usize, Option<usize>) {
-        let left = (self.end - self.next) as usize;
+        let left = self.first.len() + self.rest.len();
         (left, Some(left))
     }
 }

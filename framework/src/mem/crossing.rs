@@ -1,0 +1,105 @@
+//! Frames crossing a border of the pool in a row.
+//!
+//! Each border has its type, made by the pool. It counts the frames one by one as they pass, in a register, and writes
+//! the sum to the ledger when it is dropped: once per batch instead of once per packet.
+
+use super::Frame;
+use super::pool::{FreeList, Geometry, Identities, Place};
+
+/// Received packets that become tokens; made by [`Pool::claims`](super::Pool::claims).
+pub(crate) struct Claims<'p> {
+    pub(super) geometry: Geometry,
+    pub(super) identities: &'p mut Identities,
+    pub(super) count: u64,
+    pub(super) returned: &'p mut u64,
+}
+
+impl Claims<'_> {
+    /// The token of a received packet: `len` bytes at `address`. None, where that is not inside one
+    /// frame: a descriptor that no correct kernel writes.
+    ///
+    /// # Safety
+    /// `address` lies in a frame that was lent for receiving and is claimed once.
+    #[inline(always)]
+    pub(crate) unsafe fn claim(&mut self, address: u64, len: u32) -> Option<Frame> {
+        let (index, offset) = self.geometry.locate(address)?;
+        if u64::from(offset) + u64::from(len) > self.geometry.frame_size() {
+            return None;
+        }
+        self.count += 1;
+        self.identities.moves(index, Place::Receive, Place::Token);
+        // SAFETY: in range as just checked; the caller vouches that no other token is for this frame.
+        Some(unsafe { self.geometry.token(index, offset as u16, len as u16) })
+    }
+}
+
+impl Drop for Claims<'_> {
+    #[inline(always)]
+    fn drop(&mut self) {
+        *self.returned += self.count;
+    }
+}
+
+/// Tokens that are lent for sending; made by [`Pool::lends`](super::Pool::lends).
+pub(crate) struct Lends<'p> {
+    pub(super) geometry: Geometry,
+    pub(super) identities: &'p mut Identities,
+    pub(super) count: u64,
+    pub(super) issued: &'p mut u64,
+}
+
+impl Lends<'_> {
+    /// Lends a packet for sending: its address in the region.
+    ///
+    /// # Panics
+    /// If the frame is another pool's.
+    #[inline(always)]
+    pub(crate) fn lend(&mut self, frame: Frame) -> u64 {
+        let (index, address) = self.geometry.place_of(&frame);
+        self.count += 1;
+        self.identities.moves(index, Place::Token, Place::Transmit);
+        address
+    }
+}
+
+impl Drop for Lends<'_> {
+    #[inline(always)]
+    fn drop(&mut self) {
+        *self.issued += self.count;
+    }
+}
+
+/// Sent frames that come back to the free list; made by [`Pool::reclaims`](super::Pool::reclaims).
+pub(crate) struct Reclaims<'p> {
+    pub(super) geometry: Geometry,
+    pub(super) identities: &'p mut Identities,
+    pub(super) count: usize,
+    pub(super) free: &'p mut FreeList,
+    pub(super) returned: &'p mut u64,
+}
+
+impl Reclaims<'_> {
+    /// Takes back a sent frame. False, with nothing changed, where the address is in no frame.
+    ///
+    /// # Safety
+    /// `address` lies in a frame that was lent for sending and is reclaimed once.
+    #[inline(always)]
+    pub(crate) unsafe fn reclaim(&mut self, address: u64) -> bool {
+        let Some((index, _)) = self.geometry.locate(address) else { return false };
+        // More frames than there are do not come back: none is ever written outside the list.
+        if !self.free.put(self.count, index) {
+            return false;
+        }
+        self.identities.moves(index, Place::Transmit, Place::Free);
+        self.count += 1;
+        true
+    }
+}
+
+impl Drop for Reclaims<'_> {
+    #[inline(always)]
+    fn drop(&mut self) {
+        self.free.grow(self.count);
+        *self.returned += self.count as u64;
+    }
+}

@@ -1,0 +1,177 @@
+//! Packets longer than a frame.
+
+use afx::packet::{Builder, ParseError};
+use afx::{Batch, Held, Stage};
+
+use crate::support::*;
+
+/// A packet of `len` bytes that shows when a byte is out of place.
+fn long(len: usize) -> Vec<u8> {
+    (0..len).map(|index| (index % 251) as u8).collect()
+}
+
+#[test]
+fn a_packet_of_many_segments_goes_through_whole() {
+    let (mut worker, mut peer) = one_port(|_| {
+        let check = Each(|batch: &mut Batch| {
+            for slot in batch.live() {
+                let whole: Vec<u8> = batch.segments(slot).flatten().copied().collect();
+                assert_eq!(whole, long(whole.len()));
+                assert_eq!(batch.packet(slot).len(), whole.len());
+                assert!(batch.bytes(slot).len() <= 1792);
+            }
+        });
+        (check, Reflect)
+    });
+    let lengths = [1792, 1793, 9000, 60, 3584, 3585];
+    for len in lengths {
+        assert!(peer.send(&long(len)));
+    }
+    assert_eq!(worker.turn(), lengths.len());
+    let sent = received(&mut peer);
+    assert_eq!(sent.iter().map(Vec::len).collect::<Vec<_>>(), lengths);
+    assert!(sent.iter().all(|packet| *packet == long(packet.len())));
+    let queue = worker.stats().queues().next().cloned().unwrap();
+    let total = lengths.iter().sum::<usize>() as u64;
+    assert_eq!((queue.received, queue.received_bytes), (6, total));
+    assert_eq!((queue.sent, queue.sent_bytes), (6, total));
+    worker.drain();
+    assert_balanced(&mut worker);
+}
+
+#[test]
+fn a_full_batch_of_long_packets_is_taken_whole() {
+    let (mut worker, mut peer) = one_port(|_| Reflect);
+    peer.segment_at(100);
+    for _ in 0..70 {
+        assert!(peer.send(&long(1000)));
+    }
+    assert_eq!((worker.turn(), worker.turn()), (64, 6));
+    assert_eq!(received(&mut peer), vec![long(1000); 70]);
+    worker.drain();
+    assert_balanced(&mut worker);
+}
+
+#[test]
+fn a_long_packet_is_sent_whole_or_not_at_all() {
+    // 16 places in the TX ring: three packets of five segments, and one place more.
+    let (mut worker, mut peer) = with_frames(256, 16, |_| Reflect);
+    peer.segment_at(100);
+    for number in 0..6 {
+        assert!(peer.send(&[number; 500]));
+        worker.turn();
+    }
+    let stats = worker.stats();
+    assert_eq!((stats.sent(), stats.drops()), (3, vec![("tx_full", 3)]));
+    assert_eq!(received(&mut peer), [[0; 500], [1; 500], [2; 500]]);
+    worker.drain();
+    assert_balanced(&mut worker);
+}
+
+#[test]
+fn dropped_duplicated_and_discarded_segments_all_come_back() {
+    let (mut worker, mut peer) = one_port(|build| {
+        let reason = build.drop_reason("told", "The test says so.");
+        let work = Each(move |batch: &mut Batch| {
+            for slot in batch.live() {
+                let copy = batch.duplicate(slot).unwrap();
+                let [original, duplicate] =
+                    [slot, copy].map(|slot| batch.segments(slot).map(<[u8]>::to_vec).collect::<Vec<_>>());
+                assert_eq!(original, duplicate);
+                match batch.bytes(slot)[0] {
+                    0 => batch.packet(slot).drop(reason),
+                    1 => drop(batch.hold(slot)),
+                    _ => {}
+                }
+            }
+        });
+        (work, Reflect)
+    });
+    peer.segment_at(64);
+    for number in 0..3 {
+        assert!(peer.send(&[number; 1000]));
+    }
+    worker.turn();
+    let mut sent = numbers(&mut peer);
+    sent.sort_unstable();
+    assert_eq!(sent, [0, 1, 2, 2]);
+    assert_eq!(worker.stats().drops(), [("held_discarded", 1), ("told", 1)]);
+    worker.drain();
+    let ledger = worker.stats().workers[0].ledger;
+    assert_eq!((ledger.held.outside(), ledger.transmit.outside()), (0, 0));
+    assert_balanced(&mut worker);
+}
+
+#[test]
+fn without_frames_for_all_segments_a_duplicate_is_not_begun() {
+    // 64 frames, eight of them lent: 56 are free when the first packet takes none of them.
+    let (mut worker, mut peer) = with_frames(64, 64, |_| {
+        let double = Each(|batch: &mut Batch| {
+            let slot = batch.live().next().unwrap();
+            let free = batch.free_frames();
+            let copy = batch.duplicate(slot);
+            assert_eq!((copy, batch.free_frames()), (None, free));
+        });
+        (double, Reflect)
+    });
+    peer.segment_at(64);
+    assert!(peer.send(&long(640)));
+    worker.turn();
+    assert_eq!(peer.receive(), Some(long(640)));
+    assert_eq!(worker.stats().workers[0].not_created, 1);
+    worker.drain();
+    assert_balanced(&mut worker);
+}
+
+#[test]
+fn held_segments_are_released_in_order() {
+    #[derive(Default)]
+    struct OneLater(Option<Held>);
+    impl Stage for OneLater {
+        fn process(&mut self, batch: &mut Batch) {
+            for slot in batch.live() {
+                let earlier = self.0.replace(batch.hold(slot));
+                if let Some(held) = earlier {
+                    batch.release(held).unwrap();
+                }
+            }
+        }
+    }
+    let (mut worker, mut peer) = one_port(|_| (OneLater::default(), Reflect));
+    peer.segment_at(100);
+    for len in [950, 60, 730] {
+        assert!(peer.send(&long(len)));
+    }
+    worker.turn();
+    assert_eq!(received(&mut peer), [long(950), long(60)]);
+    assert_eq!(worker.stats().workers[0].ledger.held.outside(), 8);
+    worker.pipeline().0.0 = None;
+    worker.drain();
+    assert_eq!(worker.stats().drops(), [("held_discarded", 1)]);
+    assert_balanced(&mut worker);
+}
+
+#[test]
+fn headers_that_lie_in_the_first_segment_are_parsed_with_the_whole_length() {
+    let (mut worker, mut peer) = one_port(|_| {
+        let check = Each(|batch: &mut Batch| {
+            for slot in batch.live() {
+                let mut packet = batch.packet(slot);
+                let whole = packet.len() == 1242;
+                match packet.parsed() {
+                    Ok(_) => assert!(whole),
+                    Err(error) => assert_eq!((whole, error), (false, ParseError::Ipv4TotalLength)),
+                }
+            }
+        });
+        (check, Reflect)
+    });
+    peer.segment_at(200);
+    let mut bytes = [0; 2000];
+    let len = Builder::udp("10.0.0.1:1".parse().unwrap(), "10.0.0.2:2".parse().unwrap())
+        .write(&mut bytes, &[7; 1200])
+        .unwrap();
+    assert!(peer.send(&bytes[..len]) && peer.send(&bytes[..len - 1]));
+    assert_eq!(worker.turn(), 2);
+    assert_eq!(received(&mut peer).len(), 2);
+}
