@@ -2,6 +2,9 @@
 
 NAME ?=
 
+# Where rustup puts cargo, and where programs for root live: not in every path.
+export PATH := $(PATH):$(HOME)/.cargo/bin:/usr/sbin:/sbin
+
 .DEFAULT_GOAL := help
 .PHONY: help demo test soak loom lint bench clean
 
