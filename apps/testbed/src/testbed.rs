@@ -1,6 +1,7 @@
 //! The emulated network itself.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -80,6 +81,13 @@ impl Testbed {
     #[must_use]
     pub fn id(&self) -> &NetworkId {
         &self.network.id
+    }
+
+    /// The network's folder, for the files of programs that run on its hosts. It goes with the network, also when the
+    /// owner is killed. Only root can be expected to read it.
+    #[must_use]
+    pub fn directory(&self) -> &Path {
+        &self.network.directory
     }
 
     /// Adds a host.
