@@ -57,13 +57,18 @@ fn serve(mut service: Service, file: &Path, signals: &mut Signals, drain: Durati
                 _ if until.is_some() => until = Some(Instant::now()),
                 _ => {
                     until = Some(Instant::now() + drain);
-                    let connections = service.monitor().table().connections;
+                    let table = service.monitor().table();
+                    let connections = table.connections - table.closing;
                     tracing::info!(connections, "stopping, within {} s", drain.as_secs());
                 }
             }
         }
-        let drained = |service: &Service| service.monitor().table().connections == 0;
-        if service.ended() || until.is_some_and(|until| Instant::now() >= until || drained(&service)) {
+        // A client that said its last word is not waited for.
+        let drained = || {
+            let table = service.monitor().table();
+            table.connections == table.closing
+        };
+        if service.ended() || until.is_some_and(|until| Instant::now() >= until || drained()) {
             break;
         }
         if let Err(error) = service.follow(LOOK_EVERY) {

@@ -31,8 +31,10 @@ pub(crate) struct Service {
     monitor: Monitor,
     config: Config,
     interfaces: Vec<Interface>,
-    /// The last configuration published, and whether the identities that it left behind were let go.
+    /// The last configuration published.
     published: Option<u64>,
+    /// Routes or neighbours have changed, and workers do not know yet.
+    outdated: bool,
 }
 
 impl Service {
@@ -49,7 +51,16 @@ impl Service {
         let mut directory = Directory::new();
         let services = Arc::new(make_services(&mut directory, &config, &interfaces, &resolutions)?);
         let running = start(&config, services, &monitor)?;
-        let service = Self { running, resolver, directory, monitor, config, interfaces, published: None };
+        let service = Self {
+            running,
+            resolver,
+            directory,
+            monitor,
+            config,
+            interfaces,
+            published: None,
+            outdated: false,
+        };
         service.report_unreachable(&resolutions);
         Ok(service)
     }
@@ -60,15 +71,11 @@ impl Service {
             bail!("a change of [{section}] takes a restart; nothing was changed");
         }
         let resolutions = resolve(&self.resolver, &config);
-        let services = make_services(&mut self.directory, &config, &self.interfaces, &resolutions)
-            .context("nothing was changed")?;
-        self.publish(services)?;
-        if let Err(error) = self.steer(&config) {
-            // Back to what was: the old rules have never been away.
-            let old = self.config.clone();
-            let services = make_services(&mut self.directory, &old, &self.interfaces, &resolutions)?;
-            self.publish(services)?;
-            self.steer(&old)?;
+        // Steering first: it is what may fail, and the rules that stay are never away.
+        if let Err(error) = self.steer(&config).and_then(|()| self.serve(&config, &resolutions)) {
+            self.watch();
+            self.outdated = true;
+            self.steer(&self.config)?;
             return Err(error.context("nothing was changed"));
         }
         self.config = config;
@@ -81,23 +88,25 @@ impl Service {
     pub(crate) fn follow(&mut self, within: Duration) -> Result<()> {
         self.release();
         match self.resolver.changes().recv_timeout(within) {
-            Ok(()) => {
-                let resolutions = self.resolver.snapshot();
-                self.interfaces = self
-                    .config
-                    .ports
-                    .iter()
-                    .zip(&self.interfaces)
-                    .map(|(port, old)| Interface::find(&port.interface).unwrap_or_else(|_| old.clone()))
-                    .collect();
-                let services =
-                    make_services(&mut self.directory, &self.config, &self.interfaces, &resolutions)?;
-                self.publish(services)?;
-                self.report_unreachable(&resolutions);
-            }
+            Ok(()) => self.outdated = true,
             // The resolver's thread is gone: what is known stays.
             Err(error) if error.is_disconnected() => std::thread::sleep(within),
             Err(_) => {}
+        }
+        // Still so where workers could not be told the last time.
+        if self.outdated {
+            let resolutions = self.resolver.snapshot();
+            self.interfaces = self
+                .config
+                .ports
+                .iter()
+                .zip(&self.interfaces)
+                .map(|(port, old)| Interface::find(&port.interface).unwrap_or_else(|_| old.clone()))
+                .collect();
+            let config = self.config.clone();
+            self.serve(&config, &resolutions)?;
+            self.outdated = false;
+            self.report_unreachable(&resolutions);
         }
         Ok(())
     }
@@ -128,8 +137,9 @@ impl Service {
         &self.config
     }
 
-    /// Publishes, and waits until every worker goes by it.
-    fn publish(&mut self, services: Services) -> Result<()> {
+    /// Has workers balance by a configuration, and waits until they do.
+    fn serve(&mut self, config: &Config, resolutions: &Resolutions) -> Result<()> {
+        let services = make_services(&mut self.directory, config, &self.interfaces, resolutions)?;
         let number = self.running.publish(Arc::new(services))?;
         let deadline = Instant::now() + CONFIGURE_WITHIN;
         while !self.running.configured(number) && !self.running.ended() {
@@ -164,7 +174,7 @@ impl Service {
     }
 
     fn report_unreachable(&self, resolutions: &Resolutions) {
-        for address in addresses(&self.config) {
+        for address in unrouted(&self.config) {
             if let Some(Resolution::Unresolved(why)) = resolutions.get(&address) {
                 tracing::warn!(real = %address, "not reachable: {why}");
             }
@@ -186,13 +196,14 @@ fn needs_restart(old: &Config, new: &Config) -> Option<&'static str> {
 /// Looks for the ways to a configuration's reals, and those to the reals so far.
 fn resolve(resolver: &Resolver, config: &Config) -> Arc<Resolutions> {
     let wanted = addresses(config);
+    let needed = unrouted(config);
     let known = resolver.snapshot();
     resolver.watch(known.keys().copied().chain(wanted.iter().copied()));
     let deadline = Instant::now() + RESOLVE_WITHIN;
     loop {
         let resolutions = resolver.snapshot();
         let found = |address: &IpAddr| resolutions.get(address).is_some_and(|way| way.next_hop().is_some());
-        if wanted.iter().all(found) || Instant::now() > deadline {
+        if needed.iter().all(found) || Instant::now() > deadline {
             return resolutions;
         }
         let _ = resolver.changes().recv_timeout(Duration::from_millis(20));
@@ -201,6 +212,12 @@ fn resolve(resolver: &Resolver, config: &Config) -> Arc<Resolutions> {
 
 fn addresses(config: &Config) -> BTreeSet<IpAddr> {
     config.vips.iter().flat_map(|vip| &vip.reals).map(|real| real.address).collect()
+}
+
+/// The reals whose next hop is not given: the kernel must know it.
+fn unrouted(config: &Config) -> BTreeSet<IpAddr> {
+    let reals = config.vips.iter().flat_map(|vip| &vip.reals);
+    reals.filter(|real| real.next_hop.is_none()).map(|real| real.address).collect()
 }
 
 fn vip_of(vip: &config::Vip) -> Vip {

@@ -61,6 +61,8 @@ pub struct Connections {
     mask: usize,
     capacity: usize,
     len: usize,
+    /// Entries whose state is [`State::Closing`].
+    closing: usize,
     timeouts: [u32; 16],
     per_real: Box<[u32]>,
     counters: Counters,
@@ -159,6 +161,7 @@ impl Connections {
             mask: buckets - 1,
             capacity,
             len: 0,
+            closing: 0,
             timeouts: timeouts.ticks(),
             per_real: vec![0; RealId::LIMIT].into_boxed_slice(),
             counters: Counters::default(),
@@ -197,6 +200,7 @@ impl Connections {
         // Most packets come within the tick of the one before: then the cache line stays clean.
         if next != meta {
             bucket.metas[place.lane] = next;
+            self.closing += usize::from(state == State::Closing && meta.state() != State::Closing);
         }
         Some(RealId::from_bits(bucket.reals[place.lane]))
     }
@@ -232,8 +236,10 @@ impl Connections {
         let bucket = &mut self.buckets[place.bucket];
         bucket.tags[place.lane] = tag_of(flow);
         bucket.reals[place.lane] = real.to_bits();
-        bucket.metas[place.lane] = Meta::new(State::first(signal), now);
+        let state = State::first(signal);
+        bucket.metas[place.lane] = Meta::new(state, now);
         self.len += 1;
+        self.closing += usize::from(state == State::Closing);
         self.per_real[usize::from(real.index())] += 1;
         self.counters.inserted += 1;
         evicted
@@ -266,6 +272,12 @@ impl Connections {
     #[must_use]
     pub fn len(&self) -> usize {
         self.len
+    }
+
+    /// How many of the entries are of connections that are [closing](State::Closing).
+    #[must_use]
+    pub fn closing(&self) -> usize {
+        self.closing
     }
 
     /// Whether there is no entry.
@@ -422,6 +434,7 @@ impl Connections {
         let bucket = &mut self.buckets[place.bucket];
         bucket.tags[place.lane] = 0;
         let real = RealId::from_bits(bucket.reals[place.lane]);
+        self.closing -= usize::from(bucket.metas[place.lane].state() == State::Closing);
         self.len -= 1;
         self.per_real[usize::from(real.index())] -= 1;
         real

@@ -63,6 +63,7 @@ enum Outer {
 pub(super) enum Refusal {
     TooBig,
     NoHeadroom,
+    Trailing,
 }
 
 /// The TTL of outer headers.
@@ -146,15 +147,18 @@ impl Destination {
         if ip.len() + LEN > self.mtu {
             return Err(Refusal::TooBig);
         }
-        let padding = packet.len().saturating_sub(ip.end);
-        if padding > 0 {
-            // Short packets are padded to Ethernet's least length: that is not part of what is forwarded.
-            let head = packet.bytes().len();
-            packet.set_len(head - padding.min(head));
-        }
         let missing = (14 + LEN).saturating_sub(ip.start);
         if packet.headroom() < missing {
             return Err(Refusal::NoHeadroom);
+        }
+        let len = packet.len();
+        if len > ip.end {
+            // Short packets are padded to Ethernet's least length: that is not part of what is forwarded.
+            // Nobody pads a packet that is longer than a frame.
+            if packet.bytes().len() != len {
+                return Err(Refusal::Trailing);
+            }
+            packet.set_len(ip.end);
         }
         packet.pull_front(ip.start);
         let front = packet.push_front(14 + LEN).ok_or(Refusal::NoHeadroom)?;

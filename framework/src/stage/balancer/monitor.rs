@@ -1,11 +1,11 @@
 //! What the balancer counts of reals, for readers on the control side.
 
+use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::connections::{Connections, Counters};
 use super::real::RealId;
-use super::services::Services;
 
 /// Reads what the balancers of all workers count. Clones read the same.
 #[derive(Debug, Clone, Default)]
@@ -31,6 +31,8 @@ pub struct RealStats {
 pub struct TableStats {
     /// Connections there are.
     pub connections: u64,
+    /// Those of them whose client has said FIN or RST.
+    pub closing: u64,
     /// Connections there is room for.
     pub capacity: u64,
     /// Connections made since the start.
@@ -66,9 +68,10 @@ impl Monitor {
     pub fn table(&self) -> TableStats {
         let mut stats = TableStats::default();
         for cells in self.cells().iter() {
-            let [connections, capacity, inserted, expired, evicted_live, evicted_closing] =
+            let [connections, closing, capacity, inserted, expired, evicted_live, evicted_closing] =
                 cells.table.each_ref().map(|word| word.load(Ordering::Relaxed));
             stats.connections += connections;
+            stats.closing += closing;
             stats.capacity += capacity;
             stats.inserted += inserted;
             stats.expired += expired;
@@ -97,7 +100,7 @@ impl Monitor {
 #[derive(Debug)]
 pub(super) struct Cells {
     reals: Box<[Cell]>,
-    table: [AtomicU64; 6],
+    table: [AtomicU64; 7],
 }
 
 #[derive(Debug, Default)]
@@ -126,21 +129,22 @@ impl Cells {
         add(&self.reals[usize::from(id.index())].opened, 1);
     }
 
-    /// Shows how many connections there are: of reals that are defined, and of the table.
-    pub(super) fn publish(&self, services: &Services, connections: &Connections) {
-        for place in services.reals.iter().flatten() {
-            self.publish_real(place.id, connections);
-        }
-        let Counters { inserted, expired, evicted_live, evicted_closing, .. } = connections.counters();
-        let (len, capacity) = (connections.len() as u64, connections.capacity() as u64);
-        let words = [len, capacity, inserted, expired, evicted_live, evicted_closing];
-        for (place, word) in self.table.iter().zip(words) {
-            place.store(word, Ordering::Relaxed);
+    /// Shows how many connections the reals with these indices have, defined still or not.
+    pub(super) fn publish_reals(&self, indices: Range<usize>, connections: &Connections) {
+        for (index, cell) in indices.clone().zip(&self.reals[indices]) {
+            let count = connections.connections_of(RealId::new(index as u16, 0));
+            cell.connections.store(count.into(), Ordering::Relaxed);
         }
     }
 
-    pub(super) fn publish_real(&self, id: RealId, connections: &Connections) {
-        let count = u64::from(connections.connections_of(id));
-        self.reals[usize::from(id.index())].connections.store(count, Ordering::Relaxed);
+    /// Shows what there is to say of the table.
+    pub(super) fn publish_table(&self, connections: &Connections) {
+        let Counters { inserted, expired, evicted_live, evicted_closing, .. } = connections.counters();
+        let (len, closing) = (connections.len() as u64, connections.closing() as u64);
+        let capacity = connections.capacity() as u64;
+        let words = [len, closing, capacity, inserted, expired, evicted_live, evicted_closing];
+        for (place, word) in self.table.iter().zip(words) {
+            place.store(word, Ordering::Relaxed);
+        }
     }
 }

@@ -22,8 +22,8 @@ pub struct Options {
     pub timeouts: Timeouts,
 }
 
-/// Ticks of the stage between two looks at all reals, to show how many connections each has.
-const PUBLISH_EVERY: u32 = 64;
+/// Over how many ticks the look at all reals is spread, that shows how many connections each has.
+const PUBLISH_OVER: usize = 64;
 
 /// The load balancer of one worker. See the [module](super).
 pub struct Balancer {
@@ -37,7 +37,10 @@ pub struct Balancer {
     worker: WorkerId,
     workers: usize,
     work: [Work; BATCH],
-    ticks: u32,
+    /// One more than the highest index that a real has had: connections to those taken out count, too.
+    indices: usize,
+    /// The next of them to be shown.
+    shown: usize,
     reasons: Reasons,
 }
 
@@ -68,6 +71,7 @@ struct Reasons {
     no_next_hop: Reason,
     too_big: Reason,
     no_headroom: Reason,
+    trailing: Reason,
 }
 
 impl Reasons {
@@ -85,6 +89,10 @@ impl Reasons {
             ),
             too_big: reason("balancer.too_big", "The packet and its outer header exceed the MTU of the way."),
             no_headroom: reason("balancer.no_headroom", "The frame has no room for the outer header."),
+            trailing: reason(
+                "balancer.trailing",
+                "The packet came in several segments and is longer than its IP header says.",
+            ),
             malformed: Malformed::new(build),
         }
     }
@@ -112,7 +120,8 @@ impl Balancer {
             worker: build.worker(),
             workers: build.workers(),
             work: [idle; BATCH],
-            ticks: 0,
+            indices: services.reals.len(),
+            shown: 0,
             reasons: Reasons::new(build),
             services,
         }
@@ -168,13 +177,13 @@ impl Balancer {
         let real = match work.kind {
             Kind::Flow(signal) => self.real_of(work, signal, now)?,
             Kind::Error => match self.connections.peek(work.flow, now) {
-                Some(connection) => connection.real,
+                Some(connection) if self.services.real(connection.real).is_some() => connection.real,
                 // Another worker may have the flow: each is asked in turn, the last one decides.
                 None if usize::from(packet.origin().hops) + 1 < self.workers => {
                     packet.hand_over(WorkerId::new((self.worker.index() + 1) % self.workers));
                     return Ok(());
                 }
-                None => self.choose(work)?,
+                _ => self.choose(work)?,
             },
         };
         let place = self.services.real(real).ok_or(self.reasons.no_real)?;
@@ -182,6 +191,7 @@ impl Balancer {
         way.send(packet, &work.parsed, work.flow.tag).map_err(|refusal| match refusal {
             Refusal::TooBig => self.reasons.too_big,
             Refusal::NoHeadroom => self.reasons.no_headroom,
+            Refusal::Trailing => self.reasons.trailing,
         })?;
         self.cells.sent(way.id, work.parsed.ip_range().map_or(0, |ip| ip.len()) as u64);
         Ok(())
@@ -227,17 +237,22 @@ impl Stage for Balancer {
 
     fn tick(&mut self, batch: &mut Batch) {
         self.connections.tick(Tick::at(batch.now()));
-        self.ticks = self.ticks.wrapping_add(1);
-        if self.ticks.is_multiple_of(PUBLISH_EVERY) {
-            self.cells.publish(&self.services, &self.connections);
-        }
+        // A slice each time: with very many reals a look at all of them would hold packets up.
+        let end = (self.shown + self.indices.div_ceil(PUBLISH_OVER)).min(self.indices);
+        self.cells.publish_reals(self.shown..end, &self.connections);
+        self.shown = if end == self.indices { 0 } else { end };
+        self.cells.publish_table(&self.connections);
     }
 
     fn configure(&mut self, snapshot: &Snapshot) {
         if let Some(services) = snapshot.of::<Services>() {
             self.common = FlowHasher::new(services.seed);
+            self.indices = self.indices.max(services.reals.len());
             self.services = services;
-            self.cells.publish(&self.services, &self.connections);
+            // All of them: from now on a real that was taken out gets no connection, so that what is shown of it
+            // is never too low, and its identity is not given away too early.
+            self.cells.publish_reals(0..self.indices, &self.connections);
+            self.cells.publish_table(&self.connections);
         }
     }
 

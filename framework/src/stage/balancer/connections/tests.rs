@@ -367,6 +367,8 @@ proptest! {
         let expected: HashMap<u64, (RealId, State)> =
             model.entries.iter().map(|(&tag, &(real, state, _))| (tag, (real, state))).collect();
         prop_assert_eq!(connections.len(), expected.len());
+        let closing = expected.values().filter(|(_, state)| *state == State::Closing).count();
+        prop_assert_eq!(connections.closing(), closing);
         prop_assert_eq!(left, expected);
         for real in (0..5).map(|index| RealId::new(index, 0)) {
             let count = model.entries.values().filter(|(r, ..)| *r == real).count();

@@ -36,7 +36,7 @@ fn filled(m: &Value, backends: &[Value]) -> Vec<usize> {
 /// Tables published with the paper, by go-maglev and by Katran, in a file that is not part of the project.
 #[test]
 #[allow(clippy::print_stderr, reason = "says when there is nothing to compare with")]
-fn published_tables_come_out() {
+fn published_vectors_come_out() {
     let folder = std::env::var("AFX_VECTORS")
         .unwrap_or_else(|_| concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/vectors").to_owned());
     let Ok(text) = std::fs::read_to_string(format!("{folder}/maglev.json")) else {

@@ -1,0 +1,163 @@
+//! A balancer on a memory port, driven by hand.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use afx::packet::{MacAddress, Protocol};
+use afx::stage::balancer::connections::Timeouts;
+use afx::stage::balancer::maglev::TableSize;
+use afx::stage::balancer::{
+    Balancer, Definition, Directory, Forwarding, Hop, Monitor, Options, RealDefinition, Services, Vip,
+};
+use afx::{Inline, MemoryPeer, MemoryPort, PortId, Runtime, Stats};
+
+/// What a balancer is told, as a test puts it down.
+#[derive(Debug, Clone)]
+pub(crate) struct Setup {
+    pub(crate) vips: Vec<(Vip, Vec<Real>)>,
+    pub(crate) forwarding: Forwarding,
+    pub(crate) table_size: u32,
+    pub(crate) seed: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Real {
+    pub(crate) address: IpAddr,
+    pub(crate) weight: u32,
+    /// The longest IP packet on the way there; no way if none.
+    pub(crate) mtu: Option<u32>,
+}
+
+impl Real {
+    pub(crate) fn new(address: &str) -> Self {
+        Self { address: address.parse().unwrap(), weight: 1, mtu: Some(1500) }
+    }
+
+    pub(crate) fn weight(self, weight: u32) -> Self {
+        Self { weight, ..self }
+    }
+}
+
+/// The balancer's own addresses.
+pub(crate) const OWN_MAC: MacAddress = MacAddress([2, 0, 0, 0, 0, 0xfe]);
+pub(crate) const OWN_V4: &str = "10.0.0.2";
+pub(crate) const OWN_V6: &str = "fd00::2";
+
+/// The MAC address of a real's next hop.
+pub(crate) fn mac_of(real: &IpAddr) -> MacAddress {
+    let [a, b, c] = match real {
+        IpAddr::V4(address) => *address.octets().last_chunk().unwrap(),
+        IpAddr::V6(address) => *address.octets().last_chunk().unwrap(),
+    };
+    MacAddress([2, if real.is_ipv4() { 4 } else { 6 }, 0, a, b, c])
+}
+
+pub(crate) fn vip(text: &str, protocol: Protocol) -> Vip {
+    let address: std::net::SocketAddr = text.parse().unwrap();
+    Vip { address: address.ip(), port: address.port(), protocol }
+}
+
+pub(crate) const IPIP: Forwarding = Forwarding::Ipip { source_v4: None, source_v6: None };
+
+impl Setup {
+    pub(crate) fn new(vips: impl IntoIterator<Item = (Vip, Vec<Real>)>) -> Self {
+        Self { vips: vips.into_iter().collect(), forwarding: IPIP, table_size: 251, seed: 7 }
+    }
+
+    pub(crate) fn services(&self, directory: &mut Directory) -> Services {
+        let real = |real: &Real| RealDefinition { address: real.address, weight: real.weight };
+        let definitions: Vec<_> = self
+            .vips
+            .iter()
+            .map(|(vip, reals)| Definition { vip: *vip, reals: reals.iter().map(real).collect() })
+            .collect();
+        let way = |vip: &Vip, address: &IpAddr| {
+            let reals = &self.vips.iter().find(|(other, _)| other == vip)?.1;
+            let mtu = reals.iter().find(|real| real.address == *address)?.mtu?;
+            let own = if address.is_ipv4() { OWN_V4 } else { OWN_V6 };
+            Some(Hop {
+                port: PortId::new(0),
+                source_mac: OWN_MAC,
+                destination_mac: mac_of(address),
+                source: own.parse().ok(),
+                mtu,
+            })
+        };
+        let size = TableSize::new(self.table_size).unwrap();
+        directory.services(&definitions, &self.forwarding, size, self.seed, way).unwrap()
+    }
+}
+
+/// Timeouts that nothing in a test outlasts.
+pub(crate) fn options(capacity: usize) -> Options {
+    let hour = Duration::from_secs(60 * 60);
+    let timeouts = Timeouts { opening: hour, established: hour, closing: hour, datagram: hour };
+    Options { capacity, timeouts }
+}
+
+/// One worker with a balancer, its port's other end, and the control side's book.
+pub(crate) struct Lab {
+    pub(crate) worker: Inline<Balancer>,
+    pub(crate) peer: MemoryPeer,
+    pub(crate) directory: Directory,
+    pub(crate) monitor: Monitor,
+}
+
+impl Lab {
+    pub(crate) fn new(setup: &Setup) -> Self {
+        Self::with_capacity(setup, 4096)
+    }
+
+    pub(crate) fn with_capacity(setup: &Setup, capacity: usize) -> Self {
+        let (port, mut peers) = MemoryPort::with_queues("port", 1, 256);
+        let mut directory = Directory::new();
+        let services = Arc::new(setup.services(&mut directory));
+        let monitor = Monitor::new();
+        let (options, counted) = (options(capacity), monitor.clone());
+        let pipeline = Runtime::builder()
+            .port(port)
+            .frames_per_queue(1024)
+            .pipeline(move |build| Balancer::new(build, &options, services.clone(), &counted));
+        let mut worker = pipeline.inline().unwrap();
+        worker.turn();
+        Self { worker, peer: peers.remove(0), directory, monitor }
+    }
+
+    pub(crate) fn reload(&mut self, setup: &Setup) {
+        let services = setup.services(&mut self.directory);
+        self.worker.configure(Arc::new(services));
+    }
+
+    /// Sends packets to the balancer, up to 64 of them at a time, and returns what comes out.
+    pub(crate) fn exchange<P: AsRef<[u8]>>(&mut self, packets: impl IntoIterator<Item = P>) -> Vec<Vec<u8>> {
+        let mut out = Vec::new();
+        let mut waiting = 0;
+        for packet in packets {
+            assert!(self.peer.send(packet.as_ref()), "the port takes 64 packets");
+            waiting += 1;
+            if waiting == 64 {
+                self.collect(&mut out);
+                waiting = 0;
+            }
+        }
+        self.collect(&mut out);
+        out
+    }
+
+    fn collect(&mut self, out: &mut Vec<Vec<u8>>) {
+        while self.worker.turn() > 0 {}
+        out.extend(std::iter::from_fn(|| self.peer.receive()));
+        // Takes back what was sent.
+        self.worker.turn();
+    }
+
+    /// Ends, and returns the counts, which add up.
+    pub(crate) fn finish(mut self) -> Stats {
+        self.worker.drain();
+        let stats = self.worker.stats();
+        assert!(stats.balanced(), "{:?}", stats.workers[0].ledger);
+        assert_eq!(stats.received(), stats.sent() + stats.dropped_total(), "{:?}", stats.drops());
+        stats
+    }
+}

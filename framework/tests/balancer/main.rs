@@ -1,0 +1,10 @@
+//! The balancer stage from outside: packets in, packets out, on memory ports.
+
+mod hostile;
+mod katran;
+mod lab;
+mod model;
+mod outer;
+mod packets;
+mod shares;
+mod workers;
