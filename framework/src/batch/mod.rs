@@ -303,48 +303,60 @@ impl Drop for Batch {
 /// The places of an empty batch, filled in order; see [`Batch::fill`].
 pub(crate) struct Filler<'b> {
     places: &'b mut [Frame; BATCH],
-    count: usize,
-    /// The last packet goes on in the next frame.
-    open: bool,
     segments: &'b mut Segments,
     tails: &'b mut [u32; BATCH],
     segmented: &'b mut u64,
 }
 
+/// How far a [`Filler`] has come: kept apart from it, so that it stays in registers.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Progress {
+    packets: usize,
+    /// The last packet goes on in the next frame.
+    open: bool,
+}
+
+impl Progress {
+    /// Packets so far.
+    #[inline(always)]
+    pub(crate) fn packets(self) -> usize {
+        self.packets
+    }
+
+    /// Whether the last packet is not complete.
+    #[inline(always)]
+    pub(crate) fn is_open(self) -> bool {
+        self.open
+    }
+}
+
 impl Filler<'_> {
+    #[inline(always)]
+    pub(crate) fn progress(&self) -> Progress {
+        Progress { packets: 0, open: false }
+    }
+
     /// Adds a frame: a packet's first or, where the one before it was to be continued, its next.
     ///
     /// # Panics
     /// If the batch is full.
     #[inline(always)]
-    pub(crate) fn push(&mut self, frame: Frame, continued: bool) {
-        if self.open {
-            self.append(frame);
+    pub(crate) fn push(&mut self, progress: Progress, frame: Frame, continued: bool) -> Progress {
+        let mut packets = progress.packets;
+        if progress.open {
+            self.append(packets - 1, frame);
         } else {
             frame.prefetch();
-            self.places[self.count] = frame;
-            self.count += 1;
+            self.places[packets] = frame;
+            packets += 1;
         }
-        self.open = continued;
+        Progress { packets, open: continued }
     }
 
     #[cold]
-    fn append(&mut self, frame: Frame) {
-        let last = self.count - 1;
+    fn append(&mut self, last: usize, frame: Frame) {
         self.tails[last] = self.segments.append(self.tails[last], frame);
         *self.segmented |= 1 << last;
-    }
-
-    /// Whether the last packet is not complete.
-    #[inline(always)]
-    pub(crate) fn is_open(&self) -> bool {
-        self.open
-    }
-
-    /// Packets so far.
-    #[inline(always)]
-    pub(crate) fn packets(&self) -> usize {
-        self.count
     }
 }
 
@@ -396,12 +408,11 @@ impl Batch {
     /// Adds received packets to the empty batch, slot after slot: `receive` is given the pool and what takes
     /// the frames, of [`BATCH`] packets at most.
     #[inline(always)]
-    pub(crate) fn fill(&mut self, receive: impl FnOnce(&mut Pool, &mut Filler<'_>)) {
+    pub(crate) fn fill(&mut self, receive: impl FnOnce(&mut Pool, &mut Filler<'_>) -> Progress) {
         debug_assert!(self.occupied == 0);
         let Self { pool, frames, segments, tails, segmented, .. } = self;
-        let mut filler = Filler { places: frames, count: 0, open: false, segments, tails, segmented };
-        receive(pool, &mut filler);
-        let count = filler.count;
+        let mut filler = Filler { places: frames, segments, tails, segmented };
+        let count = receive(pool, &mut filler).packets;
         self.occupied = if count == BATCH { u64::MAX } else { (1 << count) - 1 };
         self.live = self.occupied;
     }

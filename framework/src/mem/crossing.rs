@@ -22,14 +22,14 @@ impl Claims<'_> {
     /// `address` lies in a frame that was lent for receiving and is claimed once.
     #[inline(always)]
     pub(crate) unsafe fn claim(&mut self, address: u64, len: u32) -> Option<Frame> {
-        let (index, offset) = self.geometry.locate(address)?;
-        if u64::from(offset) + u64::from(len) > self.geometry.frame_size() {
+        let Self { geometry, .. } = self;
+        if !geometry.contains(address) || geometry.offset(address) + u64::from(len) > geometry.frame_size() {
             return None;
         }
         self.count += 1;
-        self.identities.moves(index, Place::Receive, Place::Token);
-        // SAFETY: in range as just checked; the caller vouches that no other token is for this frame.
-        Some(unsafe { self.geometry.token(index, offset as u16, len as u16) })
+        self.identities.moves(geometry.index(address), Place::Receive, Place::Token);
+        // SAFETY: within its frame as just checked; the caller vouches that no other token is for this frame.
+        Some(unsafe { geometry.token(address, len as u16) })
     }
 }
 
@@ -55,9 +55,9 @@ impl Lends<'_> {
     /// If the frame is another pool's.
     #[inline(always)]
     pub(crate) fn lend(&mut self, frame: Frame) -> u64 {
-        let (index, address) = self.geometry.place_of(&frame);
+        let (start, address) = self.geometry.place_of(&frame);
         self.count += 1;
-        self.identities.moves(index, Place::Token, Place::Transmit);
+        self.identities.moves(self.geometry.index(start), Place::Token, Place::Transmit);
         address
     }
 }
@@ -85,12 +85,12 @@ impl Reclaims<'_> {
     /// `address` lies in a frame that was lent for sending and is reclaimed once.
     #[inline(always)]
     pub(crate) unsafe fn reclaim(&mut self, address: u64) -> bool {
-        let Some((index, _)) = self.geometry.locate(address) else { return false };
+        let start = address - self.geometry.offset(address);
         // More frames than there are do not come back: none is ever written outside the list.
-        if !self.free.put(self.count, index) {
+        if !self.geometry.contains(address) || !self.free.put(self.count, start) {
             return false;
         }
-        self.identities.moves(index, Place::Transmit, Place::Free);
+        self.identities.moves(self.geometry.index(address), Place::Transmit, Place::Free);
         self.count += 1;
         true
     }

@@ -36,55 +36,78 @@ use std::ptr::NonNull;
 #[must_use = "a frame that is dropped on the floor is lost to its pool: give it back"]
 pub struct Frame {
     data: NonNull<u8>,
-    len: u16,
-    headroom: u16,
-    size: u16,
+    shape: Shape,
+}
+
+/// Length, headroom and size in one word: so a token is two words, which travel in registers. A token of four
+/// fields is put together in memory, and reading it back whole right after waits for all four stores.
+#[derive(Clone, Copy)]
+struct Shape(u64);
+
+impl Shape {
+    #[inline(always)]
+    const fn new(len: u16, headroom: u16, size: u16) -> Self {
+        Self(len as u64 | (headroom as u64) << 16 | (size as u64) << 32)
+    }
+
+    #[inline(always)]
+    const fn len(self) -> u16 {
+        self.0 as u16
+    }
+
+    #[inline(always)]
+    const fn headroom(self) -> u16 {
+        (self.0 >> 16) as u16
+    }
+
+    #[inline(always)]
+    const fn size(self) -> u16 {
+        (self.0 >> 32) as u16
+    }
 }
 
 impl Frame {
-    /// The frame of the chunk that starts at `chunk`, holding `len` bytes from `headroom` on.
+    /// The frame of `size` bytes that starts `headroom` before `data`, where its `len` bytes are.
     ///
     /// # Safety
-    /// `chunk..chunk + size` is initialised memory of a live region, no other token for it exists, and
+    /// The frame is initialised memory of a live region, no other token for it exists, and
     /// `headroom + len <= size`. The region stays mapped for as long as the token lives.
     #[inline(always)]
-    pub(super) unsafe fn new(chunk: NonNull<u8>, size: u16, headroom: u16, len: u16) -> Self {
+    pub(super) unsafe fn new(data: NonNull<u8>, size: u16, headroom: u16, len: u16) -> Self {
         debug_assert!(usize::from(headroom) + usize::from(len) <= usize::from(size));
-        // SAFETY: `headroom <= size`, so the result is in the chunk.
-        let data = unsafe { chunk.add(usize::from(headroom)) };
-        Self { data, len, headroom, size }
+        Self { data, shape: Shape::new(len, headroom, size) }
     }
 
     /// A token for no frame at all: what an empty batch slot holds.
-    pub(crate) const EMPTY: Self = Self { data: NonNull::dangling(), len: 0, headroom: 0, size: 0 };
+    pub(crate) const EMPTY: Self = Self { data: NonNull::dangling(), shape: Shape::new(0, 0, 0) };
 
     /// Whether this is [`Frame::EMPTY`].
     pub(crate) fn is_empty_slot(&self) -> bool {
-        self.size == 0
+        self.shape.size() == 0
     }
 
     /// Length of the packet bytes in this frame.
     #[inline(always)]
     pub fn len(&self) -> usize {
-        usize::from(self.len)
+        usize::from(self.shape.len())
     }
 
     /// Whether the frame holds no byte.
     #[inline(always)]
     pub fn is_empty(&self) -> bool {
-        self.len == 0
+        self.shape.len() == 0
     }
 
     /// Bytes free before the packet: what headers can be pushed into.
     #[inline(always)]
     pub fn headroom(&self) -> usize {
-        usize::from(self.headroom)
+        usize::from(self.shape.headroom())
     }
 
     /// Bytes free after the packet.
     #[inline(always)]
     pub fn tailroom(&self) -> usize {
-        usize::from(self.size - self.headroom - self.len)
+        usize::from(self.shape.size() - self.shape.headroom() - self.shape.len())
     }
 
     /// The packet's bytes.
@@ -92,25 +115,25 @@ impl Frame {
     pub fn bytes(&self) -> &[u8] {
         // SAFETY: `headroom + len <= size` holds always, the chunk is mapped while tokens live, and this
         // token is the only one: nobody writes while it is borrowed.
-        unsafe { std::slice::from_raw_parts(self.data.as_ptr(), usize::from(self.len)) }
+        unsafe { std::slice::from_raw_parts(self.data.as_ptr(), usize::from(self.shape.len())) }
     }
 
     /// The packet's bytes, to be changed.
     #[inline(always)]
     pub fn bytes_mut(&mut self) -> &mut [u8] {
         // SAFETY: as in `bytes`; the exclusive borrow of the only token makes this the only access.
-        unsafe { std::slice::from_raw_parts_mut(self.data.as_ptr(), usize::from(self.len)) }
+        unsafe { std::slice::from_raw_parts_mut(self.data.as_ptr(), usize::from(self.shape.len())) }
     }
 
     /// Takes `count` bytes of the headroom to the front of the packet; they hold what was there.
     /// Returns false, and changes nothing, where the headroom is too small.
     #[inline(always)]
     pub fn push_front(&mut self, count: usize) -> bool {
-        if count > usize::from(self.headroom) {
+        if count > usize::from(self.shape.headroom()) {
             return false;
         }
-        self.headroom -= count as u16;
-        self.len += count as u16;
+        let count_16 = count as u16;
+        self.reshape(self.shape.len() + count_16, self.shape.headroom() - count_16);
         // SAFETY: `count <= headroom`, so the pointer stays in the chunk.
         self.data = unsafe { self.data.sub(count) };
         true
@@ -120,11 +143,11 @@ impl Frame {
     /// where the packet is shorter.
     #[inline(always)]
     pub fn pull_front(&mut self, count: usize) -> bool {
-        if count > usize::from(self.len) {
+        if count > usize::from(self.shape.len()) {
             return false;
         }
-        self.headroom += count as u16;
-        self.len -= count as u16;
+        let count_16 = count as u16;
+        self.reshape(self.shape.len() - count_16, self.shape.headroom() + count_16);
         // SAFETY: `count <= len`, so the pointer stays in the chunk (one past its end at most).
         self.data = unsafe { self.data.add(count) };
         true
@@ -134,11 +157,16 @@ impl Frame {
     /// Returns false, and changes nothing, where the frame is too small.
     #[inline(always)]
     pub fn set_len(&mut self, len: usize) -> bool {
-        if len > usize::from(self.size - self.headroom) {
+        if len > usize::from(self.shape.size() - self.shape.headroom()) {
             return false;
         }
-        self.len = len as u16;
+        self.reshape(len as u16, self.shape.headroom());
         true
+    }
+
+    #[inline(always)]
+    fn reshape(&mut self, len: u16, headroom: u16) {
+        self.shape = Shape::new(len, headroom, self.shape.size());
     }
 
     /// Asks for the packet's first cache line.
@@ -162,8 +190,8 @@ impl Frame {
 impl fmt::Debug for Frame {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Frame")
-            .field("len", &self.len)
-            .field("headroom", &self.headroom)
+            .field("len", &self.len())
+            .field("headroom", &self.headroom())
             .field("tailroom", &self.tailroom())
             .finish()
     }

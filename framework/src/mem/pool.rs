@@ -94,18 +94,18 @@ pub(super) struct Identities {
 }
 
 impl Identities {
-    fn new(_frames: u32) -> Self {
+    fn new(_frames: usize) -> Self {
         Self {
             #[cfg(debug_assertions)]
-            places: vec![Place::Free; _frames as usize],
+            places: vec![Place::Free; _frames],
         }
     }
 
     #[inline(always)]
-    pub(super) fn moves(&mut self, _index: u32, _from: Place, _to: Place) {
+    pub(super) fn moves(&mut self, _index: usize, _from: Place, _to: Place) {
         #[cfg(debug_assertions)]
         {
-            let place = &mut self.places[_index as usize];
+            let place = &mut self.places[_index];
             assert_eq!(*place, _from, "frame {_index} is not where it should be");
             *place = _to;
         }
@@ -117,7 +117,8 @@ impl Identities {
 pub(super) struct Geometry {
     base: NonNull<u8>,
     frame_shift: u32,
-    frames: u32,
+    /// Bytes of all frames together.
+    bytes: u64,
 }
 
 impl Geometry {
@@ -126,81 +127,94 @@ impl Geometry {
         1 << self.frame_shift
     }
 
-    /// The frame that an address in the region is in, and how far from its start. None past the end.
+    /// Whether an address in the region is in a frame.
     #[inline(always)]
-    pub(super) fn locate(self, address: u64) -> Option<(u32, u32)> {
-        let index = address >> self.frame_shift;
-        (index < u64::from(self.frames))
-            .then_some((index as u32, address as u32 & (self.frame_size() as u32 - 1)))
+    pub(super) fn contains(self, address: u64) -> bool {
+        address < self.bytes
     }
 
-    /// The number of a token's frame, and the address of its packet.
+    /// The frame that an address is in.
+    #[inline(always)]
+    pub(super) fn index(self, address: u64) -> usize {
+        (address >> self.frame_shift) as usize
+    }
+
+    /// How far an address is from its frame's start.
+    #[inline(always)]
+    pub(super) fn offset(self, address: u64) -> u64 {
+        address & (self.frame_size() - 1)
+    }
+
+    /// The addresses of a token's frame and of its packet.
     ///
     /// # Panics
     /// If the frame is another pool's.
     #[inline(always)]
-    pub(super) fn place_of(self, frame: &Frame) -> (u32, u64) {
+    pub(super) fn place_of(self, frame: &Frame) -> (u64, u64) {
         let address = (frame.data().as_ptr().addr()).wrapping_sub(self.base.as_ptr().addr()) as u64;
-        // An empty packet at its frame's very end must still count for its own frame.
-        let index = (address.wrapping_sub(frame.headroom() as u64)) >> self.frame_shift;
-        assert!(index < u64::from(self.frames), "the frame is another pool's");
-        (index as u32, address)
+        // The packet itself may be empty, and at its frame's very end.
+        let start = address.wrapping_sub(frame.headroom() as u64);
+        assert!(self.contains(start), "the frame is another pool's");
+        (start, address)
     }
 
+    /// The token of the packet of `len` bytes at `address`.
+    ///
     /// # Safety
-    /// `index < frames`, no token is for it, `headroom + len <= frame_size`, and the region outlives the
-    /// token (see the pool's `drop`).
+    /// `address` is in a frame that has no token, `offset(address) + len <= frame_size`, and the region
+    /// outlives the token (see the pool's `drop`).
     #[inline(always)]
-    pub(super) unsafe fn token(self, index: u32, headroom: u16, len: u16) -> Frame {
-        // SAFETY: `index < frames`, so the chunk is in the region, which outlives the token.
+    pub(super) unsafe fn token(self, address: u64, len: u16) -> Frame {
+        // SAFETY: the address is in the region, which outlives the token; the rest is the caller's word.
         unsafe {
-            let chunk = self.base.add((index as usize) << self.frame_shift);
-            Frame::new(chunk, self.frame_size() as u16, headroom, len)
+            let data = self.base.add(address as usize);
+            Frame::new(data, self.frame_size() as u16, self.offset(address) as u16, len)
         }
     }
 }
 
-/// The numbers of the frames that are free: what came last goes first, since it is in the cache.
+/// The frames that are free, by the addresses of their starts: what came last goes first, since it is in the
+/// cache.
 pub(super) struct FreeList {
-    /// As many places as there are frames; the free ones' numbers come first.
-    places: Box<[u32]>,
+    /// As many places as there are frames; the free frames come first.
+    places: Box<[u64]>,
     len: usize,
 }
 
 impl FreeList {
-    fn full(frames: u32) -> Self {
+    fn full(frames: u64, frame_size: u64) -> Self {
         // The lowest frames on top: what is used is what was used last.
-        Self { places: (0..frames).rev().collect(), len: frames as usize }
+        Self { places: (0..frames).rev().map(|index| index * frame_size).collect(), len: frames as usize }
     }
 
     #[inline(always)]
-    fn pop(&mut self) -> Option<u32> {
+    fn pop(&mut self) -> Option<u64> {
         let last = self.len.checked_sub(1)?;
         self.len = last;
         self.places.get(last).copied()
     }
 
-    /// The last `count` numbers, the last one first.
+    /// Up to `count` of those that came last.
     #[inline(always)]
-    fn last(&self, count: usize) -> &[u32] {
+    fn last(&self, count: usize) -> &[u64] {
         let free = self.places.get(..self.len).unwrap_or_default();
         &free[free.len() - count.min(free.len())..]
     }
 
-    /// Writes a number `ahead` places after the last; it counts once the list grows that far. False where
+    /// Writes a frame `ahead` places after the last; it counts once the list grows that far. False where
     /// the list ends before.
     #[inline(always)]
-    pub(super) fn put(&mut self, ahead: usize, index: u32) -> bool {
+    pub(super) fn put(&mut self, ahead: usize, start: u64) -> bool {
         match self.places.get_mut(self.len + ahead) {
             Some(place) => {
-                *place = index;
+                *place = start;
                 true
             }
             None => false,
         }
     }
 
-    /// Takes in so many numbers that were [`put`](Self::put).
+    /// Takes in so many frames that were [`put`](Self::put).
     #[inline(always)]
     pub(super) fn grow(&mut self, count: usize) {
         self.len += count;
@@ -240,12 +254,13 @@ impl Pool {
         );
         assert!(headroom < frame_size, "headroom {headroom} in frames of {frame_size} bytes");
         let base = region.base();
-        let frames = u32::try_from(region.len() / frame_size).expect("at most 4 Gi frames");
+        let frames = region.len() / frame_size;
+        let bytes = (frames * frame_size) as u64;
         Self {
             region: ManuallyDrop::new(region),
-            geometry: Geometry { base, frame_shift: frame_size.trailing_zeros(), frames },
+            geometry: Geometry { base, frame_shift: frame_size.trailing_zeros(), bytes },
             headroom: headroom as u16,
-            free: FreeList::full(frames),
+            free: FreeList::full(frames as u64, frame_size as u64),
             receive: Border::default(),
             transmit: Border::default(),
             taken: 0,
@@ -257,7 +272,7 @@ impl Pool {
 
     /// How many frames there are.
     pub fn frames(&self) -> usize {
-        self.geometry.frames as usize
+        self.geometry.index(self.geometry.bytes)
     }
 
     /// Size of a frame in bytes.
@@ -274,11 +289,11 @@ impl Pool {
     /// Takes a free frame: empty, with the pool's headroom. None where none is free.
     #[inline(always)]
     pub fn take(&mut self) -> Option<Frame> {
-        let index = self.free.pop()?;
+        let start = self.free.pop()?;
         self.taken += 1;
-        self.identities.moves(index, Place::Free, Place::Token);
-        // SAFETY: a frame on the free list has no token, and `index < frames`.
-        Some(unsafe { self.geometry.token(index, self.headroom, 0) })
+        self.identities.moves(self.geometry.index(start), Place::Free, Place::Token);
+        // SAFETY: a frame on the free list has no token, and the headroom is below the frame's size.
+        Some(unsafe { self.geometry.token(start + u64::from(self.headroom), 0) })
     }
 
     /// Puts a frame back on the free list.
@@ -287,28 +302,27 @@ impl Pool {
     /// If the frame is another pool's.
     #[inline(always)]
     pub fn give(&mut self, frame: Frame) {
-        let (index, _) = self.geometry.place_of(&frame);
-        self.identities.moves(index, Place::Token, Place::Free);
+        let (start, _) = self.geometry.place_of(&frame);
+        self.identities.moves(self.geometry.index(start), Place::Token, Place::Free);
         self.given += 1;
-        assert!(self.free.put(0, index), "no more frames are free than there are");
+        assert!(self.free.put(0, start), "no more frames are free than there are");
         self.free.grow(1);
     }
 
-    /// The addresses of up to `count` free frames. Those that are used, from the first on, are lent by
+    /// Up to `count` free frames' addresses. Those that are used, from the last one back, are lent by
     /// [`lend_for_receive`](Self::lend_for_receive).
     #[inline(always)]
-    pub(crate) fn free_addresses(&self, count: u32) -> impl ExactSizeIterator<Item = u64> {
-        let shift = self.geometry.frame_shift;
-        self.free.last(count as usize).iter().rev().map(move |index| u64::from(*index) << shift)
+    pub(crate) fn free_addresses(&self, count: u32) -> &[u64] {
+        self.free.last(count as usize)
     }
 
-    /// Lends the first `count` of the [`free_addresses`](Self::free_addresses) for receiving.
+    /// Lends the last `count` of the [`free_addresses`](Self::free_addresses) for receiving.
     #[inline(always)]
     pub(crate) fn lend_for_receive(&mut self, count: u32) {
         let lent = self.free.last(count as usize);
         let lent_count = lent.len();
-        for index in lent {
-            self.identities.moves(*index, Place::Free, Place::Receive);
+        for start in lent {
+            self.identities.moves(self.geometry.index(*start), Place::Free, Place::Receive);
         }
         self.free.shrink(lent_count);
         self.receive.issued += lent_count as u64;
@@ -338,7 +352,7 @@ impl Pool {
     /// Where all frames are.
     pub fn ledger(&self) -> Ledger {
         Ledger {
-            frames: u64::from(self.geometry.frames),
+            frames: self.frames() as u64,
             free: self.free.len as u64,
             receive: self.receive,
             transmit: self.transmit,
@@ -369,7 +383,7 @@ mod tests {
 
     /// Lends one frame for receiving.
     fn lend(pool: &mut Pool) -> u64 {
-        let address = pool.free_addresses(1).next().unwrap();
+        let address = pool.free_addresses(1)[0];
         pool.lend_for_receive(1);
         address
     }

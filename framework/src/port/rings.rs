@@ -1,8 +1,8 @@
 //! Moving packets between a batch and a queue's rings: the same for AF_XDP sockets and memory ports.
 
 use super::{Received, Sent};
-use crate::batch::{BATCH, Batch, Filler, Slots};
-use crate::mem::Pool;
+use crate::batch::{BATCH, Batch, Filler, Progress, Slots};
+use crate::mem::{Frame, Pool};
 use crate::xsk::frames::FrameRings;
 
 /// The shortest packet that is sent: an Ethernet header. The kernel would swallow the frame of an empty
@@ -14,38 +14,58 @@ const SHORTEST: usize = 14;
 pub(super) fn receive(rings: &mut FrameRings, batch: &mut Batch, max: usize) -> Received {
     let mut received = Received::default();
     batch.fill(|pool, filler| {
-        let (mut bytes, mut bad) = (0, 0);
-        rings.receive(pool, max as u32, |frame, continued| match frame {
-            Some(frame) => {
-                bytes += frame.len() as u64;
-                filler.push(frame, continued);
-            }
-            None => bad += 1,
-        });
-        received = Received { packets: filler.packets(), bytes, bad };
-        if filler.is_open() {
-            receive_rest(rings, pool, filler, &mut received);
+        let (_, state) =
+            rings.receive(pool, max as u32, (filler.progress(), received), |state, frame, more| {
+                take(filler, state, frame, more)
+            });
+        let mut progress = state.0;
+        received = state.1;
+        if progress.is_open() {
+            progress = receive_rest(rings, pool, filler, progress, &mut received);
         }
+        progress
     });
     received
+}
+
+/// Adds one received frame, if it is one, to the batch.
+#[inline(always)]
+fn take(
+    filler: &mut Filler<'_>,
+    (progress, mut received): (Progress, Received),
+    frame: Option<Frame>,
+    continued: bool,
+) -> (Progress, Received) {
+    let Some(frame) = frame else {
+        received.bad += 1;
+        return (progress, received);
+    };
+    received.bytes += frame.len() as u64;
+    let progress = filler.push(progress, frame, continued);
+    received.packets = progress.packets();
+    (progress, received)
 }
 
 /// Receives the rest of a packet of several segments. The kernel shows a packet's segments all at once,
 /// so what has begun is there to its end.
 #[cold]
-fn receive_rest(rings: &mut FrameRings, pool: &mut Pool, filler: &mut Filler<'_>, received: &mut Received) {
-    while filler.is_open() {
-        let taken = rings.receive(pool, 1, |frame, continued| match frame {
-            Some(frame) => {
-                received.bytes += frame.len() as u64;
-                filler.push(frame, continued);
-            }
-            None => received.bad += 1,
-        });
+fn receive_rest(
+    rings: &mut FrameRings,
+    pool: &mut Pool,
+    filler: &mut Filler<'_>,
+    mut progress: Progress,
+    received: &mut Received,
+) -> Progress {
+    while progress.is_open() {
+        let state = (progress, *received);
+        let (taken, state) =
+            rings.receive(pool, 1, state, |state, frame, more| take(filler, state, frame, more));
+        (progress, *received) = state;
         if taken == 0 {
             break;
         }
     }
+    progress
 }
 
 /// Writes the packets of `mask` to the TX ring, as many as have room, and shows them to the other side.

@@ -8,7 +8,7 @@ use xsk_rs::{CompQueue, FillQueue, FrameDesc, RxQueue, TxQueue};
 use super::Descriptor;
 use super::library::{Give, LibraryConsumer, LibraryProducer, Mint, Take};
 use super::mapped::{MappedRings, Sizes};
-use super::ring::{Consumer, Producer};
+use super::ring::{Consumer, Drain, Producer, at_most, write_all};
 
 /// xsk-rs's queues of one socket; the socket is closed with the last of them.
 pub(super) struct LibraryQueues {
@@ -64,12 +64,12 @@ impl Rings {
 }
 
 /// A ring that we write: TX, or FILL. The methods are those of [`Producer`].
-pub(crate) enum Writer<T, Q> {
+pub(crate) enum Writer<T, Q: Give<Entry = T>> {
     Native(Producer<T>),
     Library(LibraryProducer<Q>),
 }
 
-impl<T: Copy, Q: Give<Entry = T>> Writer<T, Q> {
+impl<T: Copy + Default, Q: Give<Entry = T>> Writer<T, Q> {
     /// Entries of the whole ring.
     pub(crate) fn size(&self) -> u32 {
         match self {
@@ -93,7 +93,7 @@ impl<T: Copy, Q: Give<Entry = T>> Writer<T, Q> {
     pub(crate) fn push(&mut self, value: T) -> bool {
         match self {
             Self::Native(ring) => ring.push(value),
-            Self::Library(ring) => ring.extend([value]) == 1,
+            Self::Library(_) => self.extend([value]) == 1,
         }
     }
 
@@ -101,10 +101,19 @@ impl<T: Copy, Q: Give<Entry = T>> Writer<T, Q> {
     /// No value is taken from the iterator that is not written.
     #[inline(always)]
     pub(crate) fn extend(&mut self, values: impl IntoIterator<Item = T>) -> u32 {
+        let values = values.into_iter();
+        let most = at_most(&values, self.size());
+        let room = match self {
+            Self::Native(ring) => ring.room(most),
+            Self::Library(ring) => ring.room(most),
+        };
+        // SAFETY: both say that nobody else uses these slots; ours is the only reference to the ring.
+        let written = unsafe { write_all(room, values) };
         match self {
-            Self::Native(ring) => ring.extend(values),
-            Self::Library(ring) => ring.extend(values),
+            Self::Native(ring) => ring.wrote(written),
+            Self::Library(ring) => ring.wrote(written),
         }
+        written
     }
 
     /// Makes everything written visible to the kernel; returns how many entries.
@@ -136,7 +145,7 @@ impl<T: Copy, Q: Give<Entry = T>> Writer<T, Q> {
 }
 
 /// A ring that we read: RX, or COMPLETION. The methods are those of [`Consumer`].
-pub(crate) enum Reader<T, Q> {
+pub(crate) enum Reader<T, Q: Take<Entry = T>> {
     Native(Consumer<T>),
     Library(LibraryConsumer<Q>),
 }
@@ -152,13 +161,22 @@ impl<T: Copy, Q: Take<Entry = T>> Reader<T, Q> {
         }
     }
 
-    /// Hands at most `max` entries to `each`, oldest first, and gives their slots
-    /// back to the kernel; returns how many.
+    /// The next entries, oldest first and at most `max` (and, through xsk-rs, 64). They are the kernel's
+    /// again when the iterator is dropped, all of them.
     #[inline(always)]
-    pub(crate) fn consume(&mut self, max: u32, each: impl FnMut(T)) -> u32 {
+    pub(crate) fn drain(&mut self, max: u32) -> Drain<'_, T> {
         match self {
-            Self::Native(ring) => ring.consume(max, each),
-            Self::Library(ring) => ring.consume(max, each),
+            Self::Native(ring) => ring.drain(max),
+            Self::Library(ring) => ring.drain(max),
         }
+    }
+
+    /// Hands at most `max` entries to `each`; returns how many. See [`drain`](Self::drain).
+    #[cfg(test)]
+    pub(crate) fn consume(&mut self, max: u32, each: impl FnMut(T)) -> u32 {
+        let entries = self.drain(max);
+        let count = entries.len() as u32;
+        entries.for_each(each);
+        count
     }
 }

@@ -80,9 +80,11 @@ impl Far {
     /// Delivers up to `count` packets of `len` bytes, whatever the frames hold: a null device.
     pub(crate) fn deliver_unwritten(&mut self, count: u32, len: u32) -> u32 {
         let count = self.rx.free(count).min(count);
-        let frames = self.fill.peek(count);
-        let taken =
-            self.rx.extend(frames.map(|frame| Descriptor { addr: frame + HEADROOM, len, options: 0 }));
+        let mut taken = 0;
+        for frames in self.fill.peek(count).parts() {
+            let descriptor = |frame| Descriptor { addr: frame + HEADROOM, len, options: 0 };
+            taken += self.rx.extend(frames.map(descriptor));
+        }
         self.fill.release(taken);
         self.rx.submit();
         taken
@@ -117,7 +119,10 @@ impl Far {
     /// Takes up to `max` segments that were sent, unseen: a null device.
     pub(crate) fn collect_unread(&mut self, max: u32) -> u32 {
         let max = self.completion.free(max).min(max);
-        let taken = self.completion.extend(self.tx.peek(max).map(|sent| sent.addr));
+        let mut taken = 0;
+        for sent in self.tx.peek(max).parts() {
+            taken += self.completion.extend(sent.map(|sent| sent.addr));
+        }
         self.tx.release(taken);
         self.completion.submit();
         taken

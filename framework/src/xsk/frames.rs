@@ -38,24 +38,28 @@ impl FrameRings {
         Self { fill, rx, tx, completion, lent: 0 }
     }
 
-    /// Claims up to `max` received frames and hands each to `each`, with whether its packet goes on in the
-    /// next; `None` is a descriptor that names no frame. Returns how many descriptors that were.
+    /// Claims up to `max` received frames (64 at most) and hands each to `each`, with whether its packet
+    /// goes on in the next; `None` is a descriptor that names no frame. Returns how many descriptors that
+    /// were, and what `each` has made of `state`.
     #[inline(always)]
-    pub(crate) fn receive(
+    pub(crate) fn receive<S>(
         &mut self,
         pool: &mut Pool,
         max: u32,
-        mut each: impl FnMut(Option<Frame>, bool),
-    ) -> u32 {
+        state: S,
+        mut each: impl FnMut(S, Option<Frame>, bool) -> S,
+    ) -> (u32, S) {
         let mut claims = pool.claims();
-        let count = self.rx.consume(max, |descriptor| {
+        let descriptors = self.rx.drain(max);
+        let count = descriptors.len() as u32;
+        let state = descriptors.fold(state, |state, descriptor| {
             // SAFETY: by the contract of `new` the address is in a frame that was lent for receiving, and
             // comes back once.
             let frame = unsafe { claims.claim(descriptor.addr, descriptor.len) };
-            each(frame, descriptor.options & CONTINUED != 0);
+            each(state, frame, descriptor.options & CONTINUED != 0)
         });
         self.lent = self.lent.saturating_sub(count);
-        count
+        (count, state)
     }
 
     /// Frames lent for receiving that have not come back: in the fill ring, with the other side, or in
@@ -78,18 +82,28 @@ impl FrameRings {
 
     /// Takes back all frames that were sent.
     #[inline(always)]
-    pub(crate) fn reclaim(&mut self, pool: &mut Pool) -> u32 {
-        let mut reclaims = pool.reclaims();
-        self.completion.consume(u32::MAX, |addr| {
-            // SAFETY: by the contract of `new` the address was lent for sending, and comes back once.
-            unsafe { reclaims.reclaim(addr) };
-        })
+    pub(crate) fn reclaim(&mut self, pool: &mut Pool) {
+        loop {
+            let mut reclaims = pool.reclaims();
+            let addresses = self.completion.drain(u32::MAX);
+            let count = addresses.len();
+            addresses.for_each(|address| {
+                // SAFETY: by the contract of `new` the address was lent for sending, and comes back once.
+                unsafe { reclaims.reclaim(address) };
+            });
+            // xsk-rs takes 64 at a time.
+            if count < 64 {
+                break;
+            }
+        }
     }
 
     /// Lends up to `count` free frames for receiving; returns how many.
     #[inline(always)]
     pub(crate) fn refill(&mut self, pool: &mut Pool, count: u32) -> u32 {
-        let lent = self.fill.extend(pool.free_addresses(count));
+        let room = self.fill.free(count).min(count);
+        // From the end, which is where they are taken off.
+        let lent = self.fill.extend(pool.free_addresses(room).iter().rev().copied());
         pool.lend_for_receive(lent);
         self.fill.submit();
         self.lent += lent;

@@ -4,15 +4,21 @@
 use xsk_rs::{CompQueue, FillQueue, FrameDesc, RxQueue, TxQueue};
 
 use super::Descriptor;
+use super::ring::Drain;
+use super::sync::Slot;
+
+/// Entries that are taken off a ring at once.
+const TAKE: usize = 64;
 
 /// A ring that xsk-rs reads for us.
-pub(crate) struct LibraryConsumer<Q> {
+pub(crate) struct LibraryConsumer<Q: Take> {
     queue: Q,
+    taken: Vec<Slot<Q::Entry>>,
 }
 
 /// What [`LibraryConsumer`] needs of a queue of xsk-rs.
 pub(crate) trait Take {
-    type Entry;
+    type Entry: Copy;
 
     fn available(&mut self) -> u32;
     fn take(&mut self, into: &mut [FrameDesc]) -> usize;
@@ -21,26 +27,22 @@ pub(crate) trait Take {
 
 impl<Q: Take> LibraryConsumer<Q> {
     pub(super) fn new(queue: Q) -> Self {
-        Self { queue }
+        Self { queue, taken: Vec::with_capacity(TAKE) }
     }
 
     pub(crate) fn available(&mut self) -> u32 {
         self.queue.available()
     }
 
-    pub(crate) fn consume(&mut self, max: u32, mut each: impl FnMut(Q::Entry)) -> u32 {
-        let mut taken = [FrameDesc::default(); 64];
-        let mut count = 0;
-        while count < max {
-            let want = taken.len().min((max - count) as usize);
-            let got = self.queue.take(&mut taken[..want]);
-            taken[..got].iter().map(Q::entry).for_each(&mut each);
-            count += got as u32;
-            if got < want {
-                break;
-            }
-        }
-        count
+    /// The next entries, oldest first: at most `max`, and 64. The ring has them no longer.
+    // A call of its own, so that the native way beside it stays small.
+    #[inline(never)]
+    pub(super) fn drain(&mut self, max: u32) -> Drain<'_, Q::Entry> {
+        let mut taken = [FrameDesc::default(); TAKE];
+        let got = self.queue.take(&mut taken[..TAKE.min(max as usize)]);
+        self.taken.clear();
+        self.taken.extend(taken[..got].iter().map(|taken| Slot::new(Q::entry(taken))));
+        Drain::released(&self.taken)
     }
 }
 
@@ -79,16 +81,17 @@ impl Take for CompQueue {
 }
 
 /// A ring that xsk-rs writes for us. Entries wait here until submitted.
-pub(crate) struct LibraryProducer<Q> {
+pub(crate) struct LibraryProducer<Q: Give> {
     queue: Q,
-    size: u32,
     mint: Mint,
+    /// What is written next goes here first: as many as the ring has.
+    room: Box<[Slot<Q::Entry>]>,
     written: Vec<FrameDesc>,
 }
 
 /// What [`LibraryProducer`] needs of a queue of xsk-rs.
 pub(crate) trait Give {
-    type Entry;
+    type Entry: Copy + Default;
 
     fn free(&mut self) -> u32;
     fn give(&mut self, entries: &[FrameDesc]) -> usize;
@@ -98,23 +101,33 @@ pub(crate) trait Give {
 
 impl<Q: Give> LibraryProducer<Q> {
     pub(super) fn new(queue: Q, size: u32, mint: Mint) -> Self {
-        Self { queue, size, mint, written: Vec::with_capacity(size as usize) }
+        let room = (0..size).map(|_| Slot::new(Q::Entry::default())).collect();
+        Self { queue, mint, room, written: Vec::with_capacity(size as usize) }
     }
 
     pub(crate) fn size(&self) -> u32 {
-        self.size
+        self.room.len() as u32
     }
 
     pub(crate) fn free(&mut self) -> u32 {
         self.queue.free() - self.written.len() as u32
     }
 
-    pub(crate) fn extend(&mut self, values: impl IntoIterator<Item = Q::Entry>) -> u32 {
-        let before = self.written.len();
-        let room = self.free() as usize;
-        let mint = self.mint;
-        self.written.extend(values.into_iter().take(room).map(|value| mint.frame(Q::descriptor(value))));
-        (self.written.len() - before) as u32
+    /// Slots for up to `most` entries, as many as the ring has room for. Nobody else uses them; those
+    /// written, from the first on, are counted by [`wrote`](Self::wrote).
+    #[inline(never)]
+    pub(super) fn room(&mut self, most: u32) -> [&[Slot<Q::Entry>]; 2] {
+        let free = self.free().min(most) as usize;
+        [&self.room[..free], &[]]
+    }
+
+    #[inline(never)]
+    pub(super) fn wrote(&mut self, count: u32) {
+        for slot in &self.room[..count as usize] {
+            // SAFETY: the slots are ours alone, and `&mut self` is the only way to them.
+            let entry = unsafe { slot.read() };
+            self.written.push(self.mint.frame(Q::descriptor(entry)));
+        }
     }
 
     pub(crate) fn submit(&mut self) -> u32 {
@@ -126,7 +139,7 @@ impl<Q: Give> LibraryProducer<Q> {
     }
 
     pub(crate) fn pending(&mut self) -> u32 {
-        self.size - self.free()
+        self.size() - self.free()
     }
 
     pub(crate) fn needs_wakeup(&self) -> bool {

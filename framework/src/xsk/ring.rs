@@ -150,22 +150,26 @@ impl<T: Copy> Producer<T> {
     /// No value is taken from the iterator that is not written.
     #[inline(always)]
     pub(crate) fn extend(&mut self, values: impl IntoIterator<Item = T>) -> u32 {
-        let mut values = values.into_iter();
-        let most = values.size_hint().1.map_or(self.size(), |n| n.min(self.size() as usize) as u32);
-        let room = self.free(most).min(most);
-        let mut written = 0;
-        'all: for part in self.memory.slots(self.cursors.slot(self.cursors.producer, 0), room) {
-            for slot in part {
-                let Some(value) = values.next() else { break 'all };
-                // SAFETY: `room` slots from the producer's cursor on are free: they lie outside
-                // `consumer..producer`, where the other side reads nothing until `submit`; `&mut self` is
-                // the only producer.
-                unsafe { slot.write(value) };
-                written += 1;
-            }
-        }
-        self.cursors.producer += written;
+        let values = values.into_iter();
+        let most = at_most(&values, self.size());
+        // SAFETY: as said of `room`; nobody else writes there, by `&mut self`.
+        let written = unsafe { write_all(self.room(most), values) };
+        self.wrote(written);
         written
+    }
+
+    /// Up to `most` free slots from the producer's cursor on: they lie outside `consumer..producer`, where
+    /// the other side reads nothing until `submit`. Those written, from the first on, are counted by
+    /// [`wrote`](Self::wrote).
+    #[inline(always)]
+    pub(super) fn room(&mut self, most: u32) -> [&[Slot<T>]; 2] {
+        let room = self.free(most).min(most);
+        self.memory.slots(self.cursors.slot(self.cursors.producer, 0), room)
+    }
+
+    #[inline(always)]
+    pub(super) fn wrote(&mut self, count: u32) {
+        self.cursors.producer += count.min(self.cursors.free());
     }
 
     /// Makes everything written since the last call visible to the other side;
@@ -204,6 +208,30 @@ impl<T: Copy> Producer<T> {
         // where the other side reads nothing until `submit`; `&mut self` is the only producer.
         unsafe { slot.write(value) }
     }
+}
+
+/// How many values an iterator may bring that are of use to a ring of `size` entries.
+#[inline(always)]
+pub(super) fn at_most<T>(values: &impl Iterator<Item = T>, size: u32) -> u32 {
+    values.size_hint().1.map_or(size, |most| most.min(size as usize) as u32)
+}
+
+/// Writes values until they or the slots end; returns how many. Takes none that is not written.
+///
+/// # Safety
+/// Nobody else reads or writes the slots meanwhile.
+#[inline(always)]
+pub(super) unsafe fn write_all<T: Copy>(parts: [&[Slot<T>]; 2], mut values: impl Iterator<Item = T>) -> u32 {
+    let mut written = 0;
+    for part in parts {
+        for slot in part {
+            let Some(value) = values.next() else { return written };
+            // SAFETY: the caller excludes everybody else.
+            unsafe { slot.write(value) };
+            written += 1;
+        }
+    }
+    written
 }
 
 /// The end that reads entries.
@@ -255,8 +283,7 @@ impl<T: Copy> Consumer<T> {
     #[inline]
     pub(crate) fn peek(&mut self, max: u32) -> Entries<'_, T> {
         let count = self.available(max).min(max);
-        let [first, rest] = self.filled(count);
-        Entries { first: first.iter(), rest: rest.iter() }
+        Entries::new(self.filled(count))
     }
 
     /// Gives the `count` oldest entries' slots back to the other side; no more
@@ -272,30 +299,25 @@ impl<T: Copy> Consumer<T> {
     }
 
     /// Hands at most `max` entries to `each`, oldest first, and releases them;
-    /// returns how many.
-    ///
-    /// Should `each` panic, all of them are released: an entry may be lost then,
-    /// but none is ever seen twice.
+    /// returns how many. See [`drain`](Self::drain).
     #[inline(always)]
-    pub(crate) fn consume(&mut self, max: u32, mut each: impl FnMut(T)) -> u32 {
-        struct Release<'a, T: Copy>(&'a mut Consumer<T>, u32);
-
-        impl<T: Copy> Drop for Release<'_, T> {
-            #[inline(always)]
-            fn drop(&mut self) {
-                self.0.release(self.1);
-            }
-        }
-
-        let count = self.available(max).min(max);
-        let reading = Release(self, count);
-        for part in reading.0.filled(count) {
-            for slot in part {
-                // SAFETY: as said of `filled`.
-                each(unsafe { slot.read() });
-            }
-        }
+    pub(crate) fn consume(&mut self, max: u32, each: impl FnMut(T)) -> u32 {
+        let entries = self.drain(max);
+        let count = entries.len() as u32;
+        entries.for_each(each);
         count
+    }
+
+    /// The next entries, oldest first and at most `max`. All of them are released when the iterator is
+    /// dropped, also by a panic, and also those that it was not asked for: an entry may be lost then, but
+    /// none is ever seen twice.
+    #[inline(always)]
+    pub(crate) fn drain(&mut self, max: u32) -> Drain<'_, T> {
+        let count = self.available(max).min(max);
+        let Self { memory, cursors } = self;
+        // As said of `filled`.
+        let parts = memory.slots(cursors.slot(cursors.consumer, 0), count);
+        Drain { entries: Entries::new(parts), release: Some((memory, cursors, count)) }
     }
 
     /// The slots of the `count` oldest entries, of which there must be so many: they lie inside
@@ -316,6 +338,21 @@ pub(crate) struct Entries<'ring, T> {
     rest: slice::Iter<'ring, Slot<T>>,
 }
 
+impl<'ring, T: Copy> Entries<'ring, T> {
+    /// Of these slots, which nobody writes while they are borrowed.
+    #[inline(always)]
+    pub(super) fn new([first, rest]: [&'ring [Slot<T>]; 2]) -> Self {
+        Self { first: first.iter(), rest: rest.iter() }
+    }
+
+    /// The same entries as two iterators that are simpler each: for where the loop is all there is.
+    #[inline(always)]
+    pub(super) fn parts(self) -> [impl ExactSizeIterator<Item = T>; 2] {
+        // SAFETY: as said of `new`.
+        [self.first, self.rest].map(|part| part.map(|slot| unsafe { slot.read() }))
+    }
+}
+
 impl<T: Copy> Iterator for Entries<'_, T> {
     type Item = T;
 
@@ -328,7 +365,7 @@ impl<T: Copy> Iterator for Entries<'_, T> {
                 self.first.next()?
             }
         };
-        // SAFETY: as said of `Consumer::filled`, which is borrowed.
+        // SAFETY: as said of `new`.
         Some(unsafe { slot.read() })
     }
 
@@ -337,9 +374,69 @@ impl<T: Copy> Iterator for Entries<'_, T> {
         let left = self.first.len() + self.rest.len();
         (left, Some(left))
     }
+
+    #[inline(always)]
+    fn fold<B, F: FnMut(B, T) -> B>(self, init: B, mut each: F) -> B {
+        let mut folded = init;
+        for part in [self.first, self.rest] {
+            for slot in part {
+                // SAFETY: as said of `new`.
+                folded = each(folded, unsafe { slot.read() });
+            }
+        }
+        folded
+    }
 }
 
 impl<T: Copy> ExactSizeIterator for Entries<'_, T> {}
+
+/// Entries that leave the ring; see [`Consumer::drain`].
+pub(crate) struct Drain<'ring, T: Copy> {
+    entries: Entries<'ring, T>,
+    /// The ring to release them on, where they are still in one.
+    release: Option<(&'ring Memory<T>, &'ring mut Cursors, u32)>,
+}
+
+impl<'ring, T: Copy> Drain<'ring, T> {
+    /// Of entries that are in no ring any more.
+    pub(super) fn released(entries: &'ring [Slot<T>]) -> Self {
+        Self { entries: Entries::new([entries, &[]]), release: None }
+    }
+}
+
+impl<T: Copy> Iterator for Drain<'_, T> {
+    type Item = T;
+
+    #[inline(always)]
+    fn next(&mut self) -> Option<T> {
+        self.entries.next()
+    }
+
+    #[inline(always)]
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        self.entries.size_hint()
+    }
+
+    #[inline(always)]
+    fn fold<B, F: FnMut(B, T) -> B>(mut self, init: B, each: F) -> B {
+        let entries = std::mem::replace(&mut self.entries, Entries::new([&[], &[]]));
+        entries.fold(init, each)
+    }
+}
+
+impl<T: Copy> ExactSizeIterator for Drain<'_, T> {}
+
+impl<T: Copy> Drop for Drain<'_, T> {
+    #[inline(always)]
+    fn drop(&mut self) {
+        if let Some((memory, cursors, count)) = self.release.take()
+            && count > 0
+        {
+            cursors.consumer += count;
+            memory.store(memory.consumer, cursors.consumer);
+        }
+    }
+}
 
 #[cfg(test)]
 #[path = "ring_tests.rs"]
