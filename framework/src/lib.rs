@@ -1,6 +1,12 @@
 //! Userspace packet processing on AF_XDP: the speed of a kernel-bypass data plane, in safe Rust, on
 //! a network card that stays a Linux network card.
 
+#![warn(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a library leaves speaking to its user to the program"
+)]
+
 pub mod batch;
 #[cfg(feature = "control")]
 pub mod control;

@@ -47,8 +47,10 @@ fn every_rust_block_is_quoted_from_a_file_that_is_compiled() {
     for (document, text) in documents() {
         for (source, block) in quotations(&text) {
             let at = format!("{}, the block that begins with {:?}", document.display(), block.lines().next());
-            let source = source.unwrap_or_else(|| panic!("{at}: no line `<!-- quoted from FILE -->` above it"));
-            let file = fs::read_to_string(root().join(source)).unwrap_or_else(|error| panic!("{at}: {error}"));
+            let source =
+                source.unwrap_or_else(|| panic!("{at}: no line `<!-- quoted from FILE -->` above it"));
+            let file =
+                fs::read_to_string(root().join(source)).unwrap_or_else(|error| panic!("{at}: {error}"));
             assert!(file.contains(&block), "{at}: not in {source} in these words");
             blocks += 1;
         }

@@ -28,6 +28,12 @@
 //! # }
 //! ```
 
+#![warn(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a library leaves speaking to its user to the program"
+)]
+
 mod beat;
 mod counters;
 mod decap;

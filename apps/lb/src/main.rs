@@ -1,7 +1,5 @@
 //! `afx-lb`: an L4 load balancer on AF_XDP.
 
-#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command speaks to its user")]
-
 mod check;
 mod config;
 mod demo;

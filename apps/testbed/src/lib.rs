@@ -9,6 +9,12 @@
 //!
 //! Needs root (CAP_SYS_ADMIN and CAP_NET_ADMIN), `ip`, `ethtool`, and `tcpdump` for captures.
 
+#![warn(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a library leaves speaking to its user to the program"
+)]
+
 mod capture;
 mod error;
 mod host;

@@ -1,6 +1,4 @@
 //! `afx-testbed`: emulated networks by hand.
-#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command's output is its work")]
-
 use std::ffi::OsString;
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};

@@ -1,6 +1,4 @@
 //! `afx-decap`: takes the outer header off IP-in-IP packets that a load balancer sends to this server, until killed.
-#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command talks to its user")]
-
 use std::error::Error;
 use std::net::IpAddr;
 use std::process::ExitCode;

@@ -128,6 +128,6 @@ mod tests {
         let texts = [0, 999, 1000, 65_536, 1_234_567].map(number);
         assert_eq!(texts, ["0", "999", "1,000", "65,536", "1,234,567"]);
         assert_eq!(percent(0.25), "25.0 %");
-        assert_eq!(percent(0.0 / 0.0), "-");
+        assert_eq!(percent(f64::NAN), "-");
     }
 }
