@@ -354,7 +354,8 @@ impl<F> Pipelined<F> {
             workers: 1,
             share: &shares[0],
         };
-        let opened = making.open(HandOver::default())?;
+        let opened = making.open(HandOver::default());
+        let opened = opened.inspect_err(|_| ports.iter().for_each(|port| port.detach()))?;
         Ok(Inline::new(opened, reasons, ports))
     }
 }
@@ -366,6 +367,11 @@ impl RuntimeBuilder {
         }
         if !matches!(self.frame_size, 2048 | 4096) {
             return Err(Error::config(format!("frames of {} bytes: 2048 or 4096", self.frame_size)));
+        }
+        if self.frames_per_queue == 0 {
+            return Err(Error::config(
+                "0 frames per queue: at least one frame is needed, thousands are usual",
+            ));
         }
         let mut names: Vec<_> = self.ports.iter().map(|port| port.name()).collect();
         names.sort_unstable();
@@ -576,8 +582,12 @@ impl Running {
     /// [`configured`](Self::configured) tells when it is in force everywhere.
     ///
     /// # Errors
-    /// [`Error::Busy`] where a worker has not taken the last sixteen yet; then no worker gets this one.
+    /// [`Error::Busy`] where a worker has not taken the last fifteen yet, [`Error::Stopped`] where all have
+    /// ended; then no worker gets this one.
     pub fn publish<T: Any + Send + Sync>(&self, configuration: Arc<T>) -> Result<u64> {
+        if self.ended() {
+            return Err(Error::Stopped);
+        }
         let mut published = self.shared.published.lock().unwrap_or_else(PoisonError::into_inner);
         for (worker, mailbox) in self.shared.mailboxes.iter().enumerate() {
             // One place is left for the command to stop.
