@@ -230,7 +230,8 @@ impl Port for XdpPort {
             .beat(queue)
             .and_then(|beat| redirect.register(queue, socket.as_fd()).map(|()| beat))
             .map_err(|source| self.error(format!("steering queue {queue}"), source))?;
-        state.granted.retain(|(other, _)| *other != queue);
+        // Opened before, where the worker tries again in another mode.
+        state.granted.retain(|(opened, _)| *opened != queue);
         state.granted.push((queue, granted));
         state.granted.sort_by_key(|(queue, _)| *queue);
         let default_level = match granted.mode {

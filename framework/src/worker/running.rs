@@ -232,8 +232,12 @@ impl Running {
     /// [`configured`](Self::configured) tells when it is in force everywhere.
     ///
     /// # Errors
-    /// [`Error::Busy`] where a worker has not taken the last sixteen yet; then no worker gets this one.
+    /// [`Error::Busy`] where a worker has not taken the last fifteen yet, [`Error::Stopped`] where all have
+    /// ended; then no worker gets this one.
     pub fn publish<T: Any + Send + Sync>(&self, configuration: Arc<T>) -> Result<u64> {
+        if self.ended() {
+            return Err(Error::Stopped);
+        }
         let mut published = self.shared.published.lock().unwrap_or_else(PoisonError::into_inner);
         for (worker, mailbox) in self.shared.mailboxes.iter().enumerate() {
             // One place is left for the command to stop.

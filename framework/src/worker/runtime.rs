@@ -199,7 +199,8 @@ impl<F> Pipelined<F> {
             workers: 1,
             share: &shares[0],
         };
-        let opened = making.open(HandOver::default())?;
+        let opened = making.open(HandOver::default());
+        let opened = opened.inspect_err(|_| ports.iter().for_each(|port| port.detach()))?;
         Ok(Inline::new(opened, reasons, ports))
     }
 }
@@ -218,6 +219,11 @@ impl RuntimeBuilder {
         }
         if !matches!(self.frame_size, 2048 | 4096) {
             return Err(Error::config(format!("frames of {} bytes: 2048 or 4096", self.frame_size)));
+        }
+        if self.frames_per_queue == 0 {
+            return Err(Error::config(
+                "0 frames per queue: at least one frame is needed, thousands are usual",
+            ));
         }
         let mut names: Vec<_> = self.ports.iter().map(|port| port.name()).collect();
         names.sort_unstable();

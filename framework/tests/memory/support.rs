@@ -1,5 +1,7 @@
 //! What the tests share.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 use afx::worker::Build;
@@ -73,4 +75,64 @@ pub(crate) fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
         assert!(Instant::now() < deadline, "waited for {what}");
         std::thread::sleep(Duration::from_millis(1));
     }
+}
+
+/// Takes off what ports send while something else happens, as a network does; returns the packets by port.
+pub(crate) fn while_collecting<R>(peers: Vec<MemoryPeer>, act: impl FnOnce() -> R) -> (R, Vec<Vec<Vec<u8>>>) {
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let collector = scope.spawn(|| {
+            let mut peers = peers;
+            let mut all = vec![Vec::new(); peers.len()];
+            loop {
+                // Asked before the last look, so that nothing is left behind.
+                let last = done.load(Ordering::Acquire);
+                for (peer, packets) in peers.iter_mut().zip(&mut all) {
+                    packets.extend(received(peer));
+                }
+                if last {
+                    return all;
+                }
+                std::thread::yield_now();
+            }
+        });
+        let result = act();
+        done.store(true, Ordering::Release);
+        (result, collector.join().unwrap())
+    })
+}
+
+/// A gate that stages wait at, so that a test may do something while a worker stands still.
+#[derive(Clone, Default)]
+pub(crate) struct Gate(Arc<(Mutex<(bool, usize)>, Condvar)>);
+
+impl Gate {
+    /// Waits until the gate is open.
+    pub(crate) fn pass(&self) {
+        let (state, changed) = &*self.0;
+        let mut state = state.lock().unwrap();
+        state.1 += 1;
+        changed.notify_all();
+        // Not for ever: a test that fails before it opens the gate shall still end.
+        drop(changed.wait_timeout_while(state, Duration::from_secs(60), |state| !state.0).unwrap());
+    }
+
+    /// Waits until someone has come to the gate.
+    pub(crate) fn wait_for_someone(&self) {
+        let (state, changed) = &*self.0;
+        let mut state = state.lock().unwrap();
+        while state.1 == 0 {
+            state = changed.wait(state).unwrap();
+        }
+    }
+
+    pub(crate) fn open(&self) {
+        self.0.0.lock().unwrap().0 = true;
+        self.0.1.notify_all();
+    }
+}
+
+/// Sends a packet, as soon as there is room.
+pub(crate) fn send(peer: &mut MemoryPeer, bytes: &[u8]) {
+    eventually("room for a packet", || peer.send(bytes));
 }
