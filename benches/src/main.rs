@@ -9,24 +9,30 @@
     reason = "a command: results on one, progress on the other"
 )]
 
+mod app;
 mod core;
 mod memory;
 mod paired;
 mod rings;
 mod row;
 mod testpmd;
+mod traffic;
+mod veth;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use clap::Parser;
+use clap::{Parser, Subcommand};
 
 use row::{Row, table};
 
 /// Side-by-side measurements of afx and its peers. Needs root.
 #[derive(Debug, Parser)]
+#[command(args_conflicts_with_subcommands = true)]
 struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
     /// Which measurements; all unless said.
     names: Vec<String>,
     /// Rounds of ours, peer, peer, ours: fixed in advance, and none is discarded.
@@ -43,16 +49,30 @@ struct Arguments {
     table: bool,
 }
 
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// One of the applications that are measured.
+    #[command(hide = true)]
+    App(app::App),
+}
+
 type Measurement = fn(usize, Duration) -> Result<Row>;
 
-const ALL: [(&str, Measurement); 3] = [
+const ALL: [(&str, Measurement); 6] = [
     ("forward-memory-vs-testpmd-null", memory::forward_memory),
     ("pipeline-static-vs-dyn", memory::static_vs_dyn),
     ("ring-native-vs-xsk-rs", rings::native_vs_xsk_rs),
+    ("rx-drop-veth-vs-testpmd", veth::rx_drop),
+    ("echo-veth-vs-testpmd", veth::echo),
+    ("forward-veth-vs-testpmd", veth::forward),
 ];
 
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
+    if let Some(Command::App(app)) = arguments.command {
+        app.check()?;
+        return app.run();
+    }
     if arguments.table {
         let text = std::fs::read_to_string(&arguments.json)
             .with_context(|| format!("reading {}", arguments.json.display()))?;

@@ -45,7 +45,9 @@ pub(crate) fn af_xdp(interfaces: &[&str], device: &str, mode: &str, burst: u32) 
     }
     arguments.push("--".into());
     // Without a period it would wait for input, and end at once without any.
-    arguments.extend(["--auto-start", "--stats-period=3600", "--nb-cores=1"].map(String::from));
+    arguments.extend(
+        ["--auto-start", "--stats-period=3600", "--nb-cores=1", "--total-num-mbufs=16384"].map(String::from),
+    );
     arguments.extend([format!("--forward-mode={mode}"), format!("--burst={burst}")]);
     arguments
 }
