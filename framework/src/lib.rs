@@ -30,3 +30,6 @@ pub use stage::{Pipeline, Snapshot, Stage};
 pub use stats::Stats;
 pub use time::Time;
 pub use worker::{Idle, Inline, Running, Runtime, RuntimeBuilder, WorkerId};
+#[cfg(all(feature = "testing", not(loom)))]
+#[doc(hidden)]
+pub use xsk::compare::{LibraryRings, NativeRings};

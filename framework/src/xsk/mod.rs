@@ -16,6 +16,8 @@
 
 pub(crate) mod access;
 pub(crate) mod anonymous;
+#[cfg(all(feature = "testing", not(loom)))]
+pub(crate) mod compare;
 mod cursor;
 mod error;
 pub(crate) mod far;

@@ -1,0 +1,178 @@
+//! Applications on veth: packets made and counted in the kernel on one core, the application on the other.
+
+use std::time::{Duration, Instant};
+
+use afx_testbed::{Host, Link, Process, Signal, Testbed, wait_for};
+use anyhow::{Context, Result};
+
+use crate::app::Kind;
+use crate::core::APPLICATION_CORE;
+use crate::paired::{Better, median, rounds};
+use crate::row::Row;
+use crate::testpmd;
+use crate::traffic::{Sink, Source};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What the kernel is set to on the application's interfaces, for both sides alike: it leaves polling to the application.
+const NAPI: [(&str, &str); 2] = [("napi_defer_hard_irqs", "2"), ("gro_flush_timeout", "200000")];
+
+pub(crate) fn rx_drop(count: usize, during: Duration) -> Result<Row> {
+    measure("rx-drop-veth-vs-testpmd", Kind::Drop, count, during)
+}
+
+pub(crate) fn echo(count: usize, during: Duration) -> Result<Row> {
+    measure("echo-veth-vs-testpmd", Kind::Echo, count, during)
+}
+
+pub(crate) fn forward(count: usize, during: Duration) -> Result<Row> {
+    measure("forward-veth-vs-testpmd", Kind::Forward, count, during)
+}
+
+fn measure(name: &str, kind: Kind, count: usize, during: Duration) -> Result<Row> {
+    let rig = Rig::new(name, kind)?;
+    let (mode, device, burst) = match kind {
+        Kind::Drop => ("rxonly", "", 64),
+        Kind::Echo => ("macswap", "", 64),
+        Kind::Forward => ("mac", "", 64),
+    };
+    let version = testpmd::version();
+    let arguments = testpmd::af_xdp(rig.interfaces(), device, mode, burst);
+    let kernel = NAPI.map(|(setting, value)| format!("{setting}={value}")).join(" ");
+    let mut row = Row {
+        name: name.into(),
+        ours: 0.0,
+        our_settings: format!(
+            "afx-bench app, as built: rings and fill level as by default, Idle::Busy, core {APPLICATION_CORE}; {kernel}"
+        ),
+        peer: None,
+        peer_name: Some(testpmd::NAME.into()),
+        peer_settings: version.is_some().then(|| format!("{}; {kernel}", arguments.join(" "))),
+        peer_version: version,
+        unit: "Mpps".into(),
+        ratio: None,
+        ratio_low: None,
+        ratio_high: None,
+        rounds: count,
+    };
+    let ours = || rig.rate(|host| Ok(app(host, kind, rig.interfaces())?), during);
+    if row.peer_settings.is_some() {
+        let theirs = || rig.rate(|host| Ok(host.command(testpmd::PROGRAM).args(&arguments).spawn()?), during);
+        row.fill(&rounds(name, count, Better::More, ours, theirs)?);
+    } else {
+        let rates = (0..2 * count).map(|_| ours()).collect::<Result<Vec<_>>>()?;
+        row.ours = median(rates.into_iter());
+    }
+    Ok(row)
+}
+
+/// Starts our application on a host.
+fn app(host: &Host, kind: Kind, interfaces: &[&str]) -> Result<Process> {
+    let program = std::env::current_exe().context("asking for this program's path")?;
+    let kind = match kind {
+        Kind::Drop => "drop",
+        Kind::Echo => "echo",
+        Kind::Forward => "forward",
+    };
+    let extra = std::env::var("AFX_BENCH_APP").unwrap_or_default();
+    let command = host.command(program).args(["app", kind]).args(interfaces).args(extra.split_whitespace());
+    Ok(command.spawn()?)
+}
+
+/// A network: `near` makes packets, `middle` has the application, `far` is where forwarded packets arrive.
+struct Rig {
+    kind: Kind,
+    near: Host,
+    middle: Host,
+    /// On the interface where packets are made, and come back in an echo.
+    back: Sink,
+    onward: Option<Sink>,
+    _net: Testbed,
+}
+
+impl Rig {
+    fn new(name: &str, kind: Kind) -> Result<Self> {
+        let net = Testbed::new(&name[..name.find("-vs").unwrap_or(name.len())])?;
+        let (near, middle) = (net.host("near")?, net.host("middle")?);
+        for host in [&near, &middle] {
+            // What hosts say of themselves is no part of the measurement.
+            host.sysctl("net.ipv6.conf.default.disable_ipv6", "1")?;
+        }
+        net.link(Link::between(near.end("eth0"), middle.end("in0")))?;
+        let back = Sink::attach(&near, "eth0")?;
+        let onward = if kind == Kind::Forward {
+            let far = net.host("far")?;
+            far.sysctl("net.ipv6.conf.default.disable_ipv6", "1")?;
+            net.link(Link::between(middle.end("out0"), far.end("eth0")))?;
+            Some(Sink::attach(&far, "eth0")?)
+        } else {
+            None
+        };
+        let rig = Self { kind, near, middle, back, onward, _net: net };
+        for interface in rig.interfaces() {
+            for (setting, value) in NAPI {
+                let path = format!("/sys/class/net/{interface}/{setting}");
+                rig.middle.command("sh").args(["-c", &format!("echo {value} > {path}")]).check()?;
+            }
+        }
+        Ok(rig)
+    }
+
+    fn interfaces(&self) -> &'static [&'static str] {
+        if self.kind == Kind::Forward { &["in0", "out0"] } else { &["in0"] }
+    }
+
+    /// Packets that have arrived where they are to arrive: at the far end, or in the application's RX ring.
+    fn arrived(&self) -> Result<u64> {
+        match (self.kind, &self.onward) {
+            (Kind::Drop, _) => self.redirected(),
+            (_, Some(onward)) => onward.arrived(),
+            (_, None) => self.back.arrived(),
+        }
+    }
+
+    /// What the kernel has put into sockets' RX rings, by the interface's own counter: what found no room is not in it.
+    fn redirected(&self) -> Result<u64> {
+        let statistics = self.middle.command("ethtool").args(["-S", "in0"]).check()?;
+        let line = statistics.lines().find_map(|line| line.trim().strip_prefix("rx_queue_0_xdp_redirect:"));
+        Ok(line.context("ethtool shows no xdp_redirect")?.trim().parse()?)
+    }
+
+    /// Packets per second, in millions, with the application that `start` starts.
+    fn rate(&self, start: impl FnOnce(&Host) -> Result<Process>, during: Duration) -> Result<f64> {
+        let application = start(&self.middle)?;
+        let to = self.middle.mac("in0")?;
+        // Before there is a receiver, packets of a veth go nowhere.
+        let attached = || matches!(self.middle.xdp_program("in0"), Ok(Some(_)));
+        let source = wait_for("the application to attach", PATIENCE, attached)
+            .map_err(anyhow::Error::from)
+            .and_then(|()| Source::start(&self.near, "eth0", to));
+        let measured = source.and_then(|source| {
+            let before = self.arrived()?;
+            let come = || self.arrived().is_ok_and(|now| now > before + 10_000);
+            wait_for("the first packets to arrive", PATIENCE, come)?;
+            std::thread::sleep(Duration::from_millis(300));
+            let (start, first) = (Instant::now(), self.arrived()?);
+            std::thread::sleep(during);
+            let (spent, last) = (start.elapsed(), self.arrived()?);
+            source.end()?;
+            Ok((last - first) as f64 / spent.as_secs_f64() / 1e6)
+        });
+        let said = application.stderr() + &application.stdout();
+        self.end(&application)?;
+        measured.with_context(|| format!("{application} said: {said}"))
+    }
+
+    /// Ends an application, and sees that it has left the interfaces.
+    fn end(&self, application: &Process) -> Result<()> {
+        application.signal(Signal::SIGTERM)?;
+        if application.wait_within(Duration::from_secs(20)).is_err() {
+            application.kill();
+        }
+        for interface in self.interfaces() {
+            let gone = || matches!(self.middle.xdp_program(interface), Ok(None));
+            wait_for("the XDP program to go", PATIENCE, gone)?;
+        }
+        Ok(())
+    }
+}
