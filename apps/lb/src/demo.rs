@@ -7,6 +7,7 @@ mod network;
 mod phases;
 mod screen;
 mod summary;
+mod work;
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -79,16 +80,16 @@ fn watch_signals(interrupted: &Arc<AtomicBool>) -> std::io::Result<()> {
 
 /// The whole demo. None if this machine cannot have it, which has been said then.
 fn show(options: &Options, screen: &mut Screen, interrupted: &AtomicBool) -> Result<Option<Summary>> {
-    let network = match network::check().and_then(|()| Network::build()) {
-        Ok(network) => network,
-        Err(error) => {
-            if !interrupted.load(Ordering::Relaxed) {
-                eprintln!("afx-lb: the demo cannot run here: {error:#}");
+    let network =
+        match network::check().and_then(|()| introduce(options, screen)).and_then(|()| Network::build()) {
+            Ok(network) => network,
+            Err(error) => {
+                if !interrupted.load(Ordering::Relaxed) {
+                    eprintln!("afx-lb: the demo cannot run here: {error:#}");
+                }
+                return Ok(None);
             }
-            return Ok(None);
-        }
-    };
-    introduce(options, screen)?;
+        };
     let load = &Load::new(options.requests);
     let (go, gone) = mpsc::channel();
     let outcome = thread::scope(|scope| {
