@@ -80,16 +80,17 @@ fn watch_signals(interrupted: &Arc<AtomicBool>) -> std::io::Result<()> {
 
 /// The whole demo. None if this machine cannot have it, which has been said then.
 fn show(options: &Options, screen: &mut Screen, interrupted: &AtomicBool) -> Result<Option<Summary>> {
-    let network =
-        match network::check().and_then(|()| introduce(options, screen)).and_then(|()| Network::build()) {
-            Ok(network) => network,
-            Err(error) => {
-                if !interrupted.load(Ordering::Relaxed) {
-                    eprintln!("afx-lb: the demo cannot run here: {error:#}");
-                }
-                return Ok(None);
+    let prepared = network::check().and_then(|()| introduce(options, screen)).and_then(|()| Network::build());
+    let network = match prepared {
+        Ok(network) => network,
+        Err(error) => {
+            // A signal may also have ended a program that the network is built with.
+            if !interrupted.load(Ordering::Relaxed) {
+                eprintln!("afx-lb: the demo cannot run here: {error:#}");
             }
-        };
+            return Ok(None);
+        }
+    };
     let load = &Load::new(options.requests);
     let (go, gone) = mpsc::channel();
     let outcome = thread::scope(|scope| {

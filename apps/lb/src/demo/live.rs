@@ -14,13 +14,13 @@ pub(super) struct View<'a> {
     pub(super) number: u64,
     pub(super) phase: &'a Phase,
     pub(super) load: &'a Load,
-    /// When the balancer had started, when the phase began, when the screen was drawn last, and now.
-    pub(super) start: &'a Sample,
-    pub(super) begin: &'a Sample,
-    pub(super) last: &'a Sample,
-    pub(super) now: &'a Sample,
     /// How the port came up.
     pub(super) status: &'a [(String, String)],
+    /// When the phases so far started.
+    pub(super) starts: &'a [Sample],
+    /// When the screen was drawn last, or else the start.
+    pub(super) last: &'a Sample,
+    pub(super) now: &'a Sample,
 }
 
 impl View<'_> {
@@ -111,7 +111,7 @@ impl View<'_> {
     }
 
     fn seconds(&self) -> f64 {
-        (self.now.at - self.start.at).as_secs_f64()
+        self.starts.first().map_or(0.0, |start| (self.now.at - start.at).as_secs_f64())
     }
 
     /// Packets per second in, out and dropped, since the screen was drawn last.
@@ -132,7 +132,8 @@ impl View<'_> {
 
     /// Of the connections opened in this phase, each real's share and number.
     fn shares(&self) -> ([f64; REALS_COUNT], [u64; REALS_COUNT]) {
-        let opened = self.now.opened_since(self.begin);
+        let begin = self.starts.last().unwrap_or(self.now);
+        let opened = self.now.opened_since(begin);
         let sum: u64 = opened.iter().sum();
         (opened.map(|count| count as f64 / sum as f64), opened)
     }

@@ -100,12 +100,12 @@ pub(super) fn run(
     // Queues come up in any order.
     status.sort();
     screen.facts("The balancer is up on eth0:", &status)?;
-    let start = Sample::take(&service);
+    // Where each phase starts, and at the end the end.
+    let mut starts = vec![Sample::take(&service)];
+    let mut last = starts[0].clone();
     // Where the client is gone already, the load is over.
     let _ = go.send(());
 
-    let mut starts = vec![start.clone()];
-    let mut last = start.clone();
     for (number, phase) in (1..).zip(&PHASES) {
         if number > 1 {
             let before = Sample::take(&service);
@@ -119,17 +119,14 @@ pub(super) fn run(
             // The last state of all is to be seen, too.
             if screen.is_due() || over {
                 let now = Sample::take(&service);
-                let begin = starts.last().unwrap_or(&start);
-                let (start, last_drawn) = (&start, &last);
                 screen.draw(&View {
                     number,
                     phase,
                     load,
-                    start,
-                    begin,
-                    last: last_drawn,
-                    now: &now,
                     status: &status,
+                    starts: &starts,
+                    last: &last,
+                    now: &now,
                 })?;
                 last = now;
             }

@@ -115,7 +115,7 @@ impl Summary {
         let opened: u64 = idle.map(|real| real.connections).sum();
         if opened > 0 || load.strayed() > 0 {
             problems.push(format!(
-                "the drained real got {opened} new connections, and gave {} answers on such",
+                "the drained real got {opened} new connections and gave {} answers meanwhile",
                 load.strayed()
             ));
         }
@@ -309,4 +309,41 @@ fn totals(phases: &[PhaseOutcome], answered: [u32; REALS_COUNT]) -> Vec<Total> {
 /// The part of a sum; 0 of nothing.
 fn part(of: f64, sum: u64) -> f64 {
     if sum == 0 { 0.0 } else { of / sum as f64 }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::super::phases::PHASES;
+    use super::*;
+
+    fn outcome(opened: [[u64; REALS_COUNT]; 3]) -> Outcome {
+        let phases = PHASES.iter().zip(opened);
+        let phases =
+            phases.map(|(phase, opened)| PhaseOutcome { phase, time: Duration::from_secs(1), opened });
+        Outcome { phases: phases.collect(), status: Vec::new(), stats: afx::Stats::default() }
+    }
+
+    #[test]
+    fn expected_shares_follow_the_weights_of_each_phase() {
+        let outcome = outcome([[10, 20, 10], [20, 0, 20], [5, 10, 5]]);
+        let expected: Vec<_> =
+            totals(&outcome.phases, [0; 3]).iter().map(|real| real.expected_share).collect();
+        assert_eq!(expected, [0.35, 0.3, 0.35]);
+    }
+
+    #[test]
+    fn requests_that_were_not_answered_are_failures() {
+        let summary = Summary::new(&outcome([[1, 2, 1], [1, 0, 1], [1, 2, 1]]), &Load::new(60));
+        assert_eq!((summary.ok, summary.failures), (false, 60));
+        assert_eq!(summary.problems, ["60 of 60 requests failed"]);
+    }
+
+    #[test]
+    fn a_drained_real_with_new_connections_is_a_problem() {
+        let summary = Summary::new(&outcome([[1, 2, 1], [1, 3, 1], [1, 2, 1]]), &Load::new(0));
+        assert!(!summary.ok);
+        assert!(summary.problems[0].contains("got 3 new connections"), "{:?}", summary.problems);
+    }
 }
