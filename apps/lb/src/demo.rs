@@ -145,7 +145,7 @@ Phase 3: real2 is back.  The client compares every byte; a lost connection is a 
         let text = network::config_text(&network::WEIGHTS);
         writeln!(screen, "The balancer's configuration:\n")?;
         for line in text.lines() {
-            writeln!(screen, "  {line}")?;
+            writeln!(screen, "{}", format!("  {line}").trim_end())?;
         }
         writeln!(screen)?;
     }

@@ -191,11 +191,11 @@ impl Summary {
             writeln!(screen, "          {reason} {count}")?;
         }
         if let Some(Cost { balancing_ns, total_ns }) = cost_per_packet {
-            let debug = if cfg!(debug_assertions) { " (a debug build: several times slower)" } else { "" };
+            let debug = if cfg!(debug_assertions) { ", in a debug build" } else { "" };
             writeln!(
                 screen,
-                "cost      {} ns a packet to balance it{debug};\n          {} ns in all: sending on a veth \
-                 includes the switch and the real's kernel",
+                "cost      {} ns to balance a packet{debug}: they come one by one here, to cold caches\n          \
+                 {} ns in all: sending on a veth includes the switch and the real's kernel",
                 number(*balancing_ns),
                 number(*total_ns)
             )?;
