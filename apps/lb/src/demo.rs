@@ -7,6 +7,7 @@ mod network;
 mod phases;
 mod screen;
 mod summary;
+mod work;
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -79,16 +80,17 @@ fn watch_signals(interrupted: &Arc<AtomicBool>) -> std::io::Result<()> {
 
 /// The whole demo. None if this machine cannot have it, which has been said then.
 fn show(options: &Options, screen: &mut Screen, interrupted: &AtomicBool) -> Result<Option<Summary>> {
-    let network = match network::check().and_then(|()| Network::build()) {
+    let prepared = network::check().and_then(|()| introduce(options, screen)).and_then(|()| Network::build());
+    let network = match prepared {
         Ok(network) => network,
         Err(error) => {
+            // A signal may also have ended a program that the network is built with.
             if !interrupted.load(Ordering::Relaxed) {
                 eprintln!("afx-lb: the demo cannot run here: {error:#}");
             }
             return Ok(None);
         }
     };
-    introduce(options, screen)?;
     let load = &Load::new(options.requests);
     let (go, gone) = mpsc::channel();
     let outcome = thread::scope(|scope| {
@@ -143,7 +145,7 @@ Phase 3: real2 is back.  The client compares every byte; a lost connection is a 
         let text = network::config_text(&network::WEIGHTS);
         writeln!(screen, "The balancer's configuration:\n")?;
         for line in text.lines() {
-            writeln!(screen, "  {line}")?;
+            writeln!(screen, "{}", format!("  {line}").trim_end())?;
         }
         writeln!(screen)?;
     }

@@ -6,6 +6,7 @@ use super::client::Load;
 use super::network::{REALS, REALS_COUNT};
 use super::phases::{PHASES, Phase, Sample};
 use super::screen::{Screen, number, percent};
+use super::work::{Cost, Work};
 
 /// The demo as it stands.
 pub(super) struct View<'a> {
@@ -13,13 +14,13 @@ pub(super) struct View<'a> {
     pub(super) number: u64,
     pub(super) phase: &'a Phase,
     pub(super) load: &'a Load,
-    /// When the balancer had started, when the phase began, when the screen was drawn last, and now.
-    pub(super) start: &'a Sample,
-    pub(super) begin: &'a Sample,
-    pub(super) last: &'a Sample,
-    pub(super) now: &'a Sample,
     /// How the port came up.
     pub(super) status: &'a [(String, String)],
+    /// When the phases so far started.
+    pub(super) starts: &'a [Sample],
+    /// When the screen was drawn last, or else the start.
+    pub(super) last: &'a Sample,
+    pub(super) now: &'a Sample,
 }
 
 impl View<'_> {
@@ -31,47 +32,27 @@ impl View<'_> {
         let Self { phase, load, now, .. } = self;
         let title = format!("Phase {} of {}: {}", self.number, PHASES.len(), phase.name);
         let time = format!("{:.1} s", self.seconds());
-        let failed = load.failed();
-        let failed = screen.paint(
-            format!("{} failed", number(failed.into())),
-            if failed > 0 { Color::Red } else { Color::Green },
-        );
-        let ended = number(load.ended().into());
-        let requests = number(load.requests.into());
-        let stats = &now.stats;
-        let [received, sent, dropped] = self.rates();
-        let drops = match stats.drops() {
-            drops if drops.is_empty() => "for no reason so far".to_owned(),
-            drops => drops
-                .iter()
-                .map(|(reason, count)| format!("{reason} {}", number(*count)))
-                .collect::<Vec<_>>()
-                .join(", "),
+        let failed = match load.failed() {
+            0 => screen.paint("0 failed", Color::Green),
+            failed => screen.paint(format!("{} failed", number(failed.into())), Color::Red),
         };
-        let row = |name: &str, rate: u64, total: u64, note: &str| {
-            format!("{name:<8} {:>11} {:>11}   {note}", number(rate), number(total)).trim_end().to_owned()
-        };
+        let (ended, requests) = (number(load.ended().into()), number(load.requests.into()));
         let mut lines = vec![
-            screen.bold(format!("{title:<68} {time:>9}")),
+            screen.bold(format!("{title:<66} {time:>9}")),
             format!("{ended} of {requests} requests have ended, {failed}"),
             String::new(),
             screen.bold("packets   per second       total"),
-            row(
-                "in",
-                received,
-                stats.received(),
-                &format!("{} (bound in mode {})", self.cost(), mode(self.status)),
-            ),
-            row("out", sent, stats.sent(), "to reals, in an outer IP header"),
-            row("dropped", dropped, stats.dropped_total(), &drops),
-            String::new(),
-            screen.bold("real   address     weight  connections   opened in     share    expected"),
-            screen.bold("                                   now  this phase  of opened"),
         ];
+        lines.extend(self.packets());
+        lines.extend([
+            String::new(),
+            screen.bold("real    address      weight  connections  opened in      share   expected"),
+            screen.bold("                             remembered  this phase  of opened"),
+        ]);
         let (shares, opened) = self.shares();
         for (index, real) in REALS.iter().enumerate() {
             let line = format!(
-                "{:<6} {:<10} {:>7} {:>12} {:>11} {:>10} {:>11}",
+                "{:<7} {:<11} {:>7} {:>12} {:>11} {:>10} {:>10}",
                 real.name,
                 real.address,
                 phase.weights[index],
@@ -86,6 +67,26 @@ impl View<'_> {
         lines
     }
 
+    /// The table's lines about packets.
+    fn packets(&self) -> Vec<String> {
+        let stats = &self.now.stats;
+        let [received, sent, dropped] = self.rates();
+        let cost = self.cost();
+        let ns = |ns: Option<u64>| ns.map_or_else(|| "-".to_owned(), number);
+        let balancing = format!("{} ns each to balance", ns(cost.as_ref().map(|cost| cost.balancing_ns)));
+        let total =
+            format!("{} ns each in all, {} mode", ns(cost.map(|cost| cost.total_ns)), mode(self.status));
+        let mut lines = vec![
+            row("in", received, stats.received(), &balancing),
+            row("out", sent, stats.sent(), &total),
+            row("dropped", dropped, stats.dropped_total(), ""),
+        ];
+        for (reason, count) in stats.drops() {
+            lines.push(format!("  {reason:<30} {}", number(count)));
+        }
+        lines
+    }
+
     /// The same in one line.
     pub(super) fn line(&self) -> String {
         let [received, sent, _] = self.rates();
@@ -93,10 +94,10 @@ impl View<'_> {
         let shares: Vec<_> = REALS
             .iter()
             .zip(shares)
-            .map(|(real, share)| format!("{} {}", real.name, percent(share)))
+            .map(|(real, share)| format!("{} {:>7}", real.name, percent(share)))
             .collect();
         format!(
-            "{:>5.1} s  {:<13}  {:>9} requests, {} failed  {:>7} pps in {:>7} out  {} dropped  {}  {}",
+            "{:>5.1} s  {:<13}  {:>7} requests, {} failed  {:>6} pps in, {:>6} out, {} dropped, {:>5} ns  {}",
             self.seconds(),
             self.phase.name,
             number(self.load.ended().into()),
@@ -104,13 +105,13 @@ impl View<'_> {
             number(received),
             number(sent),
             number(self.now.stats.dropped_total()),
-            self.cost(),
+            self.cost().map_or_else(|| "-".to_owned(), |cost| number(cost.balancing_ns)),
             shares.join("  "),
         )
     }
 
     fn seconds(&self) -> f64 {
-        (self.now.at - self.start.at).as_secs_f64()
+        self.starts.first().map_or(0.0, |start| (self.now.at - start.at).as_secs_f64())
     }
 
     /// Packets per second in, out and dropped, since the screen was drawn last.
@@ -125,25 +126,22 @@ impl View<'_> {
     }
 
     /// What a packet costs now.
-    fn cost(&self) -> String {
-        let packets = self.now.stats.received() - self.last.stats.received();
-        match busy(self.now).saturating_sub(busy(self.last)).checked_div(packets.into()) {
-            Some(ns) => format!("{} ns per packet", number(ns as u64)),
-            None => "- ns per packet".to_owned(),
-        }
+    fn cost(&self) -> Option<Cost> {
+        (Work::of_all(&self.now.stats) - Work::of_all(&self.last.stats)).cost()
     }
 
     /// Of the connections opened in this phase, each real's share and number.
     fn shares(&self) -> ([f64; REALS_COUNT], [u64; REALS_COUNT]) {
-        let opened = self.now.opened_since(self.begin);
+        let begin = self.starts.last().unwrap_or(self.now);
+        let opened = self.now.opened_since(begin);
         let sum: u64 = opened.iter().sum();
         (opened.map(|count| count as f64 / sum as f64), opened)
     }
 }
 
-/// Nanoseconds that all workers together spent on packets.
-fn busy(sample: &Sample) -> u128 {
-    sample.stats.workers.iter().map(|worker| worker.busy.as_nanos()).sum()
+/// A line about packets.
+fn row(name: &str, rate: u64, total: u64, note: &str) -> String {
+    format!("{name:<8} {:>11} {:>11}   {note}", number(rate), number(total)).trim_end().to_owned()
 }
 
 /// The mode of the sockets, which all have the same.

@@ -96,14 +96,16 @@ pub(super) fn run(
     interrupted: &AtomicBool,
 ) -> Result<Outcome> {
     let mut service = Service::start(config(&WEIGHTS)?).context("starting the balancer")?;
-    let status: Vec<_> = service.running().status().into_iter().flat_map(|port| port.facts).collect();
+    let mut status: Vec<_> = service.running().status().into_iter().flat_map(|port| port.facts).collect();
+    // Queues come up in any order.
+    status.sort();
     screen.facts("The balancer is up on eth0:", &status)?;
-    let start = Sample::take(&service);
+    // Where each phase starts, and at the end the end.
+    let mut starts = vec![Sample::take(&service)];
+    let mut last = starts[0].clone();
     // Where the client is gone already, the load is over.
     let _ = go.send(());
 
-    let mut starts = vec![start.clone()];
-    let mut last = start.clone();
     for (number, phase) in (1..).zip(&PHASES) {
         if number > 1 {
             let before = Sample::take(&service);
@@ -112,32 +114,33 @@ pub(super) fn run(
             starts.push(if phase.drained.is_some() { Sample::take(&service) } else { before });
         }
         load.drained(phase.drained);
-        while !load.is_over() && !has_ended(load, number) {
-            if interrupted.load(Ordering::Relaxed) {
-                load.stop();
-            }
-            if service.ended() {
-                bail!(
-                    "the balancer has ended by itself: {}",
-                    service.stop().map_or_else(|e| e.to_string(), |_| "no reason given".into())
-                );
-            }
-            service.follow(LOOK_EVERY)?;
-            if screen.is_due() {
+        loop {
+            let over = load.is_over();
+            // The last state of all is to be seen, too.
+            if screen.is_due() || over {
                 let now = Sample::take(&service);
-                let begin = starts.last().unwrap_or(&start);
                 screen.draw(&View {
                     number,
                     phase,
                     load,
-                    start: &start,
-                    begin,
+                    status: &status,
+                    starts: &starts,
                     last: &last,
                     now: &now,
-                    status: &status,
                 })?;
                 last = now;
             }
+            if over || has_ended(load, number) {
+                break;
+            }
+            if interrupted.load(Ordering::Relaxed) {
+                load.stop();
+            }
+            if service.ended() {
+                service.stop().context("the balancer has failed")?;
+                bail!("the balancer has ended by itself");
+            }
+            service.follow(LOOK_EVERY)?;
         }
         load.drained(None);
     }

@@ -5,10 +5,10 @@ use std::fmt;
 use std::io::{self, IsTerminal as _, Write};
 use std::time::{Duration, Instant};
 
+use crossterm::QueueableCommand as _;
 use crossterm::cursor::MoveToPreviousLine;
 use crossterm::style::{Color, Stylize as _};
 use crossterm::terminal::{Clear, ClearType, size};
-use crossterm::{QueueableCommand as _, queue};
 
 use super::live::View;
 
@@ -22,8 +22,8 @@ pub(super) struct Screen {
     out: Box<dyn Write + Send>,
     terminal: bool,
     colour: bool,
-    /// When the table, or the line, is due.
-    next: Instant,
+    /// When the table, or the line, is due; None before it was asked for the first time.
+    next: Option<Instant>,
     /// Lines of the table as it was drawn last.
     drawn: u16,
 }
@@ -40,7 +40,7 @@ impl Screen {
     fn new(out: Box<dyn Write + Send>, terminal: bool) -> Self {
         // https://no-color.org
         let colour = terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-        Self { out, terminal, colour, next: Instant::now(), drawn: 0 }
+        Self { out, terminal, colour, next: None, drawn: 0 }
     }
 
     /// Text in a colour, where there are colours.
@@ -63,29 +63,30 @@ impl Screen {
         writeln!(self)
     }
 
-    /// Whether it is time to draw.
-    pub(super) fn is_due(&self) -> bool {
-        Instant::now() >= self.next
+    /// Whether it is time to draw. It is not at first: then there are no rates yet.
+    pub(super) fn is_due(&mut self) -> bool {
+        let now = Instant::now();
+        now >= *self.next.get_or_insert(now + DRAW_EVERY)
     }
 
     /// Draws the table over the last one; without a terminal, prints a line.
     pub(super) fn draw(&mut self, view: &View<'_>) -> io::Result<()> {
         let lines = view.table(self);
         // A table that does not fit cannot be drawn over.
-        let (width, height) = size().unwrap_or((0, 0));
+        let (width, height) = size().unwrap_or_default();
         let fits = usize::from(width) >= View::WIDTH && usize::from(height) > lines.len();
         if !self.terminal || !fits {
-            self.next = Instant::now() + LINE_EVERY;
+            self.next = Some(Instant::now() + LINE_EVERY);
             return writeln!(self, "{}", view.line());
         }
-        self.next = Instant::now() + DRAW_EVERY;
+        self.next = Some(Instant::now() + DRAW_EVERY);
         if self.drawn > 0 {
             self.out.queue(MoveToPreviousLine(self.drawn))?;
         }
         for line in &lines {
             writeln!(self.out, "{line}{}", Clear(ClearType::UntilNewLine))?;
         }
-        queue!(self.out, Clear(ClearType::FromCursorDown))?;
+        self.out.queue(Clear(ClearType::FromCursorDown))?;
         self.drawn = lines.len() as u16;
         self.out.flush()
     }

@@ -1,6 +1,7 @@
 //! What the demo came to.
 
 use std::io::{self, Write as _};
+use std::iter;
 
 use crossterm::style::Color;
 use serde::Serialize;
@@ -9,6 +10,7 @@ use super::client::Load;
 use super::network::{PORT, REALS, REALS_COUNT, VIP, body};
 use super::phases::{Outcome, PhaseOutcome};
 use super::screen::{Screen, number, percent};
+use super::work::{Cost, Work};
 
 /// The result, as `--json` prints it. Shares are parts of 1.
 #[derive(Serialize)]
@@ -77,7 +79,8 @@ struct Packets {
     dropped_by_reason: serde_json::Map<String, serde_json::Value>,
     /// What the kernel had for the balancer and dropped before.
     kernel_dropped: u64,
-    ns_per_packet: Option<u64>,
+    /// Null where there was no packet.
+    cost_per_packet: Option<Cost>,
 }
 
 #[derive(Serialize)]
@@ -85,7 +88,7 @@ struct Worker {
     core: Option<usize>,
     queues: Vec<String>,
     packets: u64,
-    ns_per_packet: Option<u64>,
+    cost_per_packet: Option<Cost>,
     frames: u64,
     /// Frames that no one accounts for: 0 when all is well.
     frames_missing: i64,
@@ -112,14 +115,13 @@ impl Summary {
         let opened: u64 = idle.map(|real| real.connections).sum();
         if opened > 0 || load.strayed() > 0 {
             problems.push(format!(
-                "the drained real got {opened} new connections, and gave {} answers on such",
+                "the drained real got {opened} new connections and gave {} answers meanwhile",
                 load.strayed()
             ));
         }
         if !stats.balanced() {
             problems.push("frames are not accounted for: see the ledger".to_owned());
         }
-        let busy: u128 = stats.workers.iter().map(|worker| worker.busy.as_nanos()).sum();
         Self {
             ok: problems.is_empty(),
             problems,
@@ -143,7 +145,7 @@ impl Summary {
                     .map(|(name, count)| (name.to_owned(), count.into()))
                     .collect(),
                 kernel_dropped: stats.queues().map(|queue| queue.kernel_dropped).sum(),
-                ns_per_packet: per_packet(busy, stats.received()),
+                cost_per_packet: Work::of_all(stats).cost(),
             },
             workers,
             ledger_balanced: stats.balanced(),
@@ -153,103 +155,104 @@ impl Summary {
     /// Prints it for people.
     pub(super) fn print(&self, screen: &mut Screen) -> io::Result<()> {
         let verdict = if self.ok {
-            screen.paint(
-                "All went well: no request failed, the drained real stayed idle, no frame is missing.",
-                Color::Green,
-            )
+            let good = "All went well: no request failed, the drained real stayed idle, no frame is missing.";
+            screen.paint(good, Color::Green)
         } else {
             screen.paint(format!("Not all went well: {}.", self.problems.join("; ")), Color::Red)
         };
         writeln!(screen, "\n{verdict}\n")?;
+        let (requests, failures) = (number(self.requests.into()), number(self.failures.into()));
+        let bytes = number(self.body_bytes as u64);
         writeln!(
             screen,
-            "requests  {} in {:.1} s, {} failed; each answer's {} bytes compared",
-            number(self.requests.into()),
-            self.seconds,
-            number(self.failures.into()),
-            number(self.body_bytes as u64)
+            "requests  {requests} in {:.1} s, {failures} failed; {bytes} bytes of each answer compared",
+            self.seconds
         )?;
         for failure in &self.failures_told {
             writeln!(screen, "          {failure}")?;
         }
-        let Packets { received, sent, dropped, dropped_by_reason, kernel_dropped, ns_per_packet } =
+        self.print_packets(screen)?;
+        self.print_shares(screen)?;
+        self.print_ledger(screen)
+    }
+
+    fn print_packets(&self, screen: &mut Screen) -> io::Result<()> {
+        let Packets { received, sent, dropped, dropped_by_reason, kernel_dropped, cost_per_packet } =
             &self.packets;
-        let cost = ns_per_packet.map_or_else(|| "-".to_owned(), number);
-        writeln!(screen, "packets   {} in, {} out, {cost} ns each", number(*received), number(*sent))?;
         writeln!(
             screen,
-            "dropped   {}, and {} by the kernel before they came here",
+            "packets   {} in, {} out, {} dropped; {} lost in the kernel before they came in",
+            number(*received),
+            number(*sent),
             number(*dropped),
             number(*kernel_dropped)
         )?;
         for (reason, count) in dropped_by_reason {
             writeln!(screen, "          {reason} {count}")?;
         }
-        self.print_shares(screen)?;
-        self.print_ledger(screen)
+        if let Some(Cost { balancing_ns, total_ns }) = cost_per_packet {
+            let debug = if cfg!(debug_assertions) { ", in a debug build" } else { "" };
+            writeln!(
+                screen,
+                "cost      {} ns to balance a packet{debug}: they come one by one here, to cold caches\n          \
+                 {} ns in all: sending on a veth includes the switch and the real's kernel",
+                number(*balancing_ns),
+                number(*total_ns)
+            )?;
+        }
+        Ok(())
     }
 
     fn print_shares(&self, screen: &mut Screen) -> io::Result<()> {
         let heading =
-            screen.bold("phase               real   weight  connections     share  expected   answers");
+            screen.bold("phase              real    weight  connections      share   expected   answers");
         writeln!(screen, "\n{heading}")?;
-        for (number_of, phase) in (1..).zip(&self.phases) {
-            let mut name = format!("{number_of} {}", phase.name);
-            for real in &phase.reals {
-                writeln!(
-                    screen,
-                    "{name:<19} {:<6} {:>6} {:>12} {:>9} {:>9}",
-                    real.name,
-                    real.weight,
-                    number(real.connections),
-                    percent(real.share),
-                    percent(real.expected_share)
-                )?;
-                name = if name.starts_with(' ') || !name.starts_with(char::is_numeric) {
-                    String::new()
-                } else {
-                    format!("  {:.1} s", phase.seconds)
-                };
+        for (place, phase) in (1..).zip(&self.phases) {
+            let labels = [format!("{place} {}", phase.name), format!("  {:.1} s", phase.seconds)];
+            let labels = labels.into_iter().chain(iter::repeat(String::new()));
+            for (real, label) in phase.reals.iter().zip(labels) {
+                let (weight, counted) = (real.weight, row(real.connections, real.share, real.expected_share));
+                writeln!(screen, "{label:<18} {:<7} {weight:>6} {counted}", real.name)?;
             }
         }
-        let mut name = "whole run";
-        for real in &self.reals {
-            writeln!(
-                screen,
-                "{name:<19} {:<6} {:>6} {:>12} {:>9} {:>9} {:>9}",
-                real.name,
-                "",
-                number(real.connections),
-                percent(real.share),
-                percent(real.expected_share),
-                number(real.answers.into())
-            )?;
-            name = "";
+        let labels = iter::once("whole run").chain(iter::repeat(""));
+        for (real, label) in self.reals.iter().zip(labels) {
+            let (counted, answers) =
+                (row(real.connections, real.share, real.expected_share), number(real.answers.into()));
+            writeln!(screen, "{label:<18} {:<14} {counted} {answers:>9}", real.name)?;
         }
         writeln!(
             screen,
-            "Connections are the balancer's count, answers the client's, by the name that each server signs with."
+            "\nThe balancer counts connections; the client counts answers, each signed by its real.\n\
+             Shares come from hashing flows, hence near what is expected, not equal to it."
         )
     }
 
     fn print_ledger(&self, screen: &mut Screen) -> io::Result<()> {
         let heading =
-            screen.bold("worker  core  queues              packets  ns/packet    frames  unaccounted");
+            screen.bold("worker  core  queues                packets   balancing     frames   missing");
         writeln!(screen, "\n{heading}")?;
         for (index, worker) in self.workers.iter().enumerate() {
+            let core = worker.core.map_or_else(|| "-".to_owned(), |core| core.to_string());
+            let cost = worker.cost_per_packet.as_ref();
+            let cost =
+                cost.map_or_else(|| "-".to_owned(), |cost| format!("{} ns", number(cost.balancing_ns)));
             writeln!(
                 screen,
-                "{index:<7} {:<5} {:<17} {:>9} {:>10} {:>9} {:>12}",
-                worker.core.map_or_else(|| "-".to_owned(), |core| core.to_string()),
+                "{index:<7} {core:<5} {:<16} {:>12} {cost:>11} {:>10} {:>9}",
                 worker.queues.join(" "),
                 number(worker.packets),
-                worker.ns_per_packet.map_or_else(|| "-".to_owned(), number),
                 number(worker.frames),
                 worker.frames_missing
             )?;
         }
         Ok(())
     }
+}
+
+/// The columns that phases and the whole run have in common.
+fn row(connections: u64, share: f64, expected: f64) -> String {
+    format!("{:>12} {:>10} {:>10}", number(connections), percent(share), percent(expected))
 }
 
 impl Phase {
@@ -275,7 +278,7 @@ impl Worker {
             core: worker.core,
             queues: worker.queues.iter().map(|queue| format!("{}:{}", queue.port, queue.queue)).collect(),
             packets,
-            ns_per_packet: per_packet(worker.busy.as_nanos(), packets),
+            cost_per_packet: Work::of(worker).cost(),
             frames: worker.ledger.frames,
             frames_missing: worker.ledger.missing(),
             ledger_balanced: worker.ledger.balanced(),
@@ -308,6 +311,39 @@ fn part(of: f64, sum: u64) -> f64 {
     if sum == 0 { 0.0 } else { of / sum as f64 }
 }
 
-fn per_packet(ns: u128, packets: u64) -> Option<u64> {
-    ns.checked_div(packets.into()).map(|ns| ns as u64)
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::super::phases::PHASES;
+    use super::*;
+
+    fn outcome(opened: [[u64; REALS_COUNT]; 3]) -> Outcome {
+        let phases = PHASES.iter().zip(opened);
+        let phases =
+            phases.map(|(phase, opened)| PhaseOutcome { phase, time: Duration::from_secs(1), opened });
+        Outcome { phases: phases.collect(), status: Vec::new(), stats: afx::Stats::default() }
+    }
+
+    #[test]
+    fn expected_shares_follow_the_weights_of_each_phase() {
+        let outcome = outcome([[10, 20, 10], [20, 0, 20], [5, 10, 5]]);
+        let expected: Vec<_> =
+            totals(&outcome.phases, [0; 3]).iter().map(|real| real.expected_share).collect();
+        assert_eq!(expected, [0.35, 0.3, 0.35]);
+    }
+
+    #[test]
+    fn requests_that_were_not_answered_are_failures() {
+        let summary = Summary::new(&outcome([[1, 2, 1], [1, 0, 1], [1, 2, 1]]), &Load::new(60));
+        assert_eq!((summary.ok, summary.failures), (false, 60));
+        assert_eq!(summary.problems, ["60 of 60 requests failed"]);
+    }
+
+    #[test]
+    fn a_drained_real_with_new_connections_is_a_problem() {
+        let summary = Summary::new(&outcome([[1, 2, 1], [1, 3, 1], [1, 2, 1]]), &Load::new(0));
+        assert!(!summary.ok);
+        assert!(summary.problems[0].contains("got 3 new connections"), "{:?}", summary.problems);
+    }
 }
