@@ -105,5 +105,9 @@ pub enum RuleError {
 
 /// libbpf-rs keeps its errors to itself; what they say is kept.
 pub(crate) fn io_error(error: libbpf_rs::Error) -> io::Error {
-    io::Error::other(format!("{error:#}"))
+    let kind = match error.kind() {
+        libbpf_rs::ErrorKind::PermissionDenied => io::ErrorKind::PermissionDenied,
+        _ => io::ErrorKind::Other,
+    };
+    io::Error::new(kind, format!("{error:#}"))
 }

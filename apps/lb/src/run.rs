@@ -14,6 +14,9 @@ use crate::{BAD_INPUT, check};
 /// How often signals are looked for.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
+/// What starting takes: interfaces, sockets, BPF programs that compute with pointers, and locked memory.
+const CAPABILITIES: &str = "CAP_NET_ADMIN, CAP_NET_RAW, CAP_BPF, CAP_PERFMON and CAP_IPC_LOCK";
+
 /// Runs by the configuration in `file` until SIGTERM or SIGINT; then goes on for up to `drain` while there are
 /// connections.
 pub(crate) fn run(file: &Path, drain: Duration) -> ExitCode {
@@ -30,6 +33,9 @@ pub(crate) fn run(file: &Path, drain: Duration) -> ExitCode {
         Ok(service) => service,
         Err(error) => {
             eprintln!("afx-lb: {error:#}");
+            if lacks_rights(&error) {
+                eprintln!("    run it as root, or with {CAPABILITIES}");
+            }
             return ExitCode::from(BAD_INPUT);
         }
     };
@@ -46,6 +52,11 @@ pub(crate) fn run(file: &Path, drain: Duration) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn lacks_rights(error: &anyhow::Error) -> bool {
+    let denied = |error: &std::io::Error| error.kind() == std::io::ErrorKind::PermissionDenied;
+    error.chain().any(|cause| cause.downcast_ref().is_some_and(denied))
 }
 
 fn serve(mut service: Service, file: &Path, signals: &mut Signals, drain: Duration) -> Result<()> {

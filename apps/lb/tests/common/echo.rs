@@ -1,0 +1,88 @@
+//! A UDP server on each real, and a client.
+
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use afx_testbed::Host;
+
+use super::PATIENCE;
+
+/// Answers with its number before what was asked.
+pub(crate) struct Server {
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Server {
+    /// Bound to the VIP: answers come from there.
+    pub(crate) fn start(real: &Host, number: u8, vip: &str, port: u16) -> Self {
+        let address = SocketAddr::new(vip.parse::<IpAddr>().unwrap(), port);
+        let socket = real.run(|| UdpSocket::bind(address)).unwrap().unwrap();
+        socket.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopping = stop.clone();
+        let thread = std::thread::spawn(move || {
+            let mut buffer = [0; 2048];
+            while !stopping.load(Ordering::Relaxed) {
+                if let Ok((length, client)) = socket.recv_from(&mut buffer[1..]) {
+                    buffer[0] = number;
+                    let _ = socket.send_to(&buffer[..=length], client);
+                }
+            }
+        });
+        Self { stop, thread: Some(thread) }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        let _ = self.thread.take().unwrap().join();
+    }
+}
+
+/// A client of one flow.
+pub(crate) struct Client(UdpSocket);
+
+impl Client {
+    pub(crate) fn connect(client: &Host, vip: &str, port: u16) -> Self {
+        let address = SocketAddr::new(vip.parse::<IpAddr>().unwrap(), port);
+        let any: IpAddr = if address.is_ipv4() { [0; 4].into() } else { [0_u16; 8].into() };
+        let connect = || {
+            let socket = UdpSocket::bind((any, 0))?;
+            socket.connect(address).map(|()| socket)
+        };
+        let socket = client.run(connect).unwrap().unwrap();
+        socket.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
+        Self(socket)
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.0.local_addr().unwrap().port()
+    }
+
+    /// Sends what nobody answers.
+    pub(crate) fn send(&self, bytes: &[u8]) {
+        self.0.send(bytes).unwrap();
+    }
+
+    /// The number of the real that answers; asks again where nobody does.
+    pub(crate) fn ask(&self) -> u8 {
+        let question = b"which real are you?";
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            self.0.send(question).unwrap();
+            let mut answer = [0; 64];
+            match self.0.recv(&mut answer) {
+                Ok(length) => {
+                    assert_eq!(&answer[1..length], question);
+                    return answer[0];
+                }
+                Err(error) => assert!(Instant::now() < deadline, "no answer: {error}"),
+            }
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! Running, killed, stopped, continued, ended: what the network sees of it.
+
+mod common;
+
+use std::io::ErrorKind;
+use std::net::{SocketAddr, TcpStream};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use afx::packet::Protocol;
+use afx::port::{Protocol as Steered, Rule, Steering, XdpPort};
+use afx::{Batch, Runtime, Stage};
+use afx_testbed::{Signal, wait_for};
+use common::download::{Download, Server};
+use common::{Net, PATIENCE, VIP4, web};
+
+const REALS: [(&str, u32); 2] = [("10.0.0.11", 100), ("10.0.0.12", 100)];
+
+/// What the kernel may take to undo what a killed process had.
+const WITHIN: Duration = Duration::from_secs(1);
+
+fn net(name: &str) -> (Net, Vec<Server>) {
+    let net = Net::new(name, 2, 1);
+    net.decapsulate();
+    let servers = (1..).zip(&net.reals).map(|(number, real)| Server::start(real, number, VIP4, 80)).collect();
+    (net, servers)
+}
+
+/// That the interface is as if nobody had ever used it, soon after a kill.
+fn interface_is_free(net: &Net) {
+    wait_for("the XDP program to be gone", WITHIN, || !net.has_xdp_program()).unwrap();
+    net.own_address_answers();
+}
+
+#[test]
+fn the_balancers_own_address_answers_while_it_serves_its_vip() {
+    let (net, _servers) = net("lb-own");
+    let balancer = net.start(&web(&REALS), &[]);
+    let download = Download::start(&net.client, VIP4, 80);
+    assert!(net.has_xdp_program());
+    net.own_address_answers();
+    download.advance(20_000);
+    download.finish();
+    balancer.stop();
+    interface_is_free(&net);
+}
+
+#[test]
+fn a_killed_balancer_leaves_nothing_and_starts_again_at_once() {
+    let (net, _servers) = net("lb-kill");
+    let balancer = net.start(&web(&REALS), &[]);
+    let downloads: Vec<_> = (0..4).map(|_| Download::start(&net.client, VIP4, 80)).collect();
+    for _ in 0..2 {
+        balancer.process.kill();
+        interface_is_free(&net);
+        let balancer = net.start(&web(&REALS), &[]);
+        // What it knew of connections is gone, but who serves them follows from the reals alone.
+        downloads.iter().for_each(|download| download.advance(20_000));
+        balancer.process.kill();
+    }
+    interface_is_free(&net);
+    let balancer = net.start(&web(&REALS), &[]);
+    downloads.into_iter().for_each(Download::finish);
+    balancer.stop();
+}
+
+/// Said to this program by the test below, for it to become a balancer with a child.
+const PARENT: &str = "AFX_TEST_PARENT";
+
+/// Not a test, but a network function of somebody's own that has started another program. Does nothing unless told.
+#[test]
+#[ignore = "a program that `a_child_that_outlives_its_parent_keeps_nothing` runs"]
+#[allow(clippy::print_stdout, reason = "says what it has started")]
+fn parent() {
+    struct Sink;
+    impl Stage for Sink {
+        fn process(&mut self, _: &mut Batch) {}
+    }
+    if std::env::var_os(PARENT).is_none() {
+        return;
+    }
+    let vip: std::net::IpAddr = VIP4.parse().unwrap();
+    let rule = Rule::new(vip, Some(80), Some(Steered(Protocol::TCP.0))).unwrap();
+    let port = XdpPort::new("eth0", Steering::Match(vec![rule]));
+    let running = Runtime::builder().port(port).workers(1).pipeline(|_| Sink).start().unwrap();
+    let child =
+        Command::new("sleep").arg("1000").stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    println!("child {}.", child.id());
+    running.join().unwrap();
+}
+
+#[test]
+fn a_child_that_outlives_its_parent_keeps_nothing() {
+    let (net, _servers) = net("lb-child");
+    let program = std::env::current_exe().unwrap();
+    let command = net.lb.command(program).args(["--exact", "parent", "--ignored", "--nocapture"]);
+    let parent = command.env(PARENT, "1").spawn().unwrap();
+    parent.wait_for_output(".\n", PATIENCE).unwrap();
+    let printed = parent.stdout();
+    let child = printed.split_once("child ").unwrap().1.split_once('.').unwrap().0;
+    let child_lives =
+        || std::fs::read_to_string(format!("/proc/{child}/comm")).is_ok_and(|comm| comm == "sleep\n");
+    assert!(net.has_xdp_program() && child_lives());
+
+    // The parent alone, not its group.
+    parent.signal(Signal::SIGKILL).unwrap();
+    parent.wait_within(PATIENCE).unwrap();
+    interface_is_free(&net);
+    let balancer = net.start(&web(&REALS), &[]);
+    assert!(child_lives());
+    Download::start(&net.client, VIP4, 80).finish();
+    balancer.stop();
+    assert!(child_lives());
+}
+
+#[test]
+fn nobody_is_reset_while_it_stands_still() {
+    let (net, _servers) = net("lb-still");
+    let balancer = net.start(&web(&REALS), &[]);
+    let downloads: Vec<_> = (0..4).map(|_| Download::start(&net.client, VIP4, 80)).collect();
+    downloads.iter().for_each(|download| download.advance(5000));
+    balancer.process.signal(Signal::SIGSTOP).unwrap();
+    let stopped = Instant::now();
+
+    // Who comes now waits; its kernel says nothing in the VIP's name.
+    let address: SocketAddr = format!("{VIP4}:80").parse().unwrap();
+    let connect = || TcpStream::connect_timeout(&address, Duration::from_secs(2));
+    let error = net.client.run(connect).unwrap().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::TimedOut, "{error}");
+    net.own_address_answers();
+    std::thread::sleep(Duration::from_secs(5).saturating_sub(stopped.elapsed()));
+
+    balancer.process.signal(Signal::SIGCONT).unwrap();
+    downloads.iter().for_each(|download| download.advance(20_000));
+    downloads.into_iter().for_each(Download::finish);
+    balancer.stop();
+}
+
+#[test]
+fn sigterm_ends_it_in_the_middle_of_traffic() {
+    let (net, _servers) = net("lb-term");
+    let balancer = net.start(&web(&REALS), &[]);
+    let downloads: Vec<_> = (0..4).map(|_| Download::start(&net.client, VIP4, 80)).collect();
+    downloads.iter().for_each(|download| download.advance(20_000));
+    // All that it had taken was settled: `stop` looks at the counts.
+    let counts = balancer.stop();
+    assert!(counts.sent > 0);
+    interface_is_free(&net);
+    // The next one goes on with the same connections.
+    let balancer = net.start(&web(&REALS), &[]);
+    downloads.into_iter().for_each(Download::finish);
+    balancer.stop();
+}
+
+#[test]
+fn draining_waits_for_connections_but_not_for_ever() {
+    let (net, _servers) = net("lb-drain");
+    let balancer = net.start(&web(&REALS), &["--drain", "1000"]);
+    let download = Download::start(&net.client, VIP4, 80);
+    download.advance(5000);
+    balancer.process.signal(Signal::SIGTERM).unwrap();
+    balancer.process.wait_for_output("stopping, within 1000 s", PATIENCE).unwrap();
+    download.advance(50_000);
+    assert!(balancer.process.is_running());
+    // The client's last word is the end: nobody waits for the connection's memory to fade.
+    download.finish();
+    balancer.stopped();
+
+    let balancer = net.start(&web(&REALS), &["--drain", "1"]);
+    let download = Download::start(&net.client, VIP4, 80);
+    let begun = Instant::now();
+    // The connection is there when it is told.
+    download.advance(20_000);
+    balancer.stop();
+    assert!(begun.elapsed() >= Duration::from_secs(1));
+
+    // Told twice, it ends.
+    let balancer = net.start(&web(&REALS), &["--drain", "1000"]);
+    download.advance(20_000);
+    balancer.process.signal(Signal::SIGTERM).unwrap();
+    balancer.process.wait_for_output("stopping, within 1000 s", PATIENCE).unwrap();
+    balancer.stop();
+    drop(download);
+}
