@@ -53,8 +53,8 @@ impl Port for Watched {
     fn name(&self) -> &str {
         self.port.name()
     }
-    fn prepare(&self) -> afx::Result<Vec<u32>> {
-        self.asked("prepare").and_then(|()| self.port.prepare())
+    fn prepare(&self, frame_size: usize) -> afx::Result<Vec<u32>> {
+        self.asked("prepare").and_then(|()| self.port.prepare(frame_size))
     }
     fn open(&self, queue: u32, memory: &Memory) -> afx::Result<Box<dyn Queue>> {
         self.asked("open").and_then(|()| self.port.open(queue, memory))
