@@ -8,7 +8,7 @@ use super::Idle;
 use super::hand_over::HandOver;
 use super::inline::Inline;
 use super::mailbox::Waker;
-use super::making::{Build, HEADROOM, Making, Settings};
+use super::making::{Build, Making, Settings};
 use super::plan::{Share, plan};
 use super::running::{Running, Shared};
 use crate::batch::{MAX_PORTS, Reasons};
@@ -140,7 +140,7 @@ impl<F> Pipelined<F> {
         let shared = Arc::new(Shared::new(ports, &wakers));
         let build = Arc::new(self.build);
         let (ready, started) = mpsc::channel();
-        let parts = HandOver::mesh(&wakers, settings.frame_size - HEADROOM);
+        let parts = HandOver::mesh(&wakers, settings.frame_size);
         let mut threads = Vec::new();
         let workers = shares.len();
         for ((worker, share), hand_over) in shares.into_iter().enumerate().zip(parts) {
