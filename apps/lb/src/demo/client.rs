@@ -32,7 +32,10 @@ pub(super) struct Load {
     strayed: AtomicU32,
     /// Which real is drained; `REALS_COUNT` for none.
     drained: AtomicU32,
+    /// No further requests are to be made.
     stopped: AtomicBool,
+    /// None is under way, and none will be.
+    over: AtomicBool,
     failures: Mutex<Vec<String>>,
 }
 
@@ -47,11 +50,12 @@ impl Load {
             strayed: AtomicU32::new(0),
             drained: AtomicU32::new(NONE),
             stopped: AtomicBool::new(false),
+            over: AtomicBool::new(false),
             failures: Mutex::default(),
         }
     }
 
-    /// Sends all requests. Returns when they have ended, or after [`stop`](Self::stop).
+    /// Sends all requests. Returns when they have ended; earlier after [`stop`](Self::stop).
     pub(super) fn run(&self) {
         let (start, body) = (Instant::now(), body());
         thread::scope(|scope| {
@@ -70,7 +74,7 @@ impl Load {
             .timeout_global(Some(PATIENCE))
             .build()
             .into();
-        while !self.is_over() {
+        while !self.stopped.load(Ordering::Relaxed) {
             let turn = self.begun.fetch_add(1, Ordering::Relaxed);
             if turn >= self.requests {
                 break;
@@ -103,25 +107,25 @@ impl Load {
         self.drained.store(real.map_or(NONE, |real| real as u32), Ordering::Release);
     }
 
-    /// No further requests.
+    /// No further requests; those under way are finished.
     pub(super) fn stop(&self) {
-        self.stopped.store(true, Ordering::Release);
+        self.stopped.store(true, Ordering::Relaxed);
     }
 
-    /// Stops in whatever way its scope is left, so that nobody waits for requests that will not come.
+    /// Over in whatever way its scope is left, so that nobody waits for requests that will not come.
     pub(super) fn over_when_dropped(&self) -> impl Drop + use<'_> {
         struct Over<'a>(&'a Load);
         impl Drop for Over<'_> {
             fn drop(&mut self) {
-                self.0.stop();
+                self.0.over.store(true, Ordering::Release);
             }
         }
         Over(self)
     }
 
-    /// Whether no further requests come.
+    /// Whether no request is under way, and none will be.
     pub(super) fn is_over(&self) -> bool {
-        self.stopped.load(Ordering::Acquire)
+        self.over.load(Ordering::Acquire)
     }
 
     /// Requests that have ended, failed ones included.

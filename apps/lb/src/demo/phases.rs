@@ -134,6 +134,7 @@ pub(super) fn run(
                 break;
             }
             if interrupted.load(Ordering::Relaxed) {
+                // What is under way still needs the balancer.
                 load.stop();
             }
             if service.ended() {
@@ -143,6 +144,9 @@ pub(super) fn run(
             service.follow(LOOK_EVERY)?;
         }
         load.drained(None);
+        if interrupted.load(Ordering::Relaxed) {
+            break;
+        }
     }
     starts.push(Sample::take(&service));
     let stats = service.stop().context("the balancer has failed")?;
