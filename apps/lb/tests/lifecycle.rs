@@ -83,11 +83,11 @@ fn parent() {
     let rule = Rule::new(vip, Some(80), Some(Steered(Protocol::TCP.0))).unwrap();
     let port = XdpPort::new("eth0", Steering::Match(vec![rule]));
     let running = Runtime::builder().port(port).workers(1).pipeline(|_| Sink).start().unwrap();
-    #[expect(clippy::zombie_processes, reason = "the child is to outlive this process, which is killed")]
-    let child =
+    let mut child =
         Command::new("sleep").arg("1000").stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     println!("child {}.", child.id());
-    running.join().unwrap();
+    child.wait().unwrap();
+    drop(running);
 }
 
 #[test]

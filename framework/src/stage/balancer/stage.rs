@@ -6,7 +6,6 @@ use super::connections::{Connections, Signal, Tick, Timeouts};
 use super::flow::{FlowHash, FlowHasher};
 use super::forward::Refusal;
 use super::monitor::{Cells, Monitor};
-use super::real::RealId;
 use super::services::Services;
 use crate::batch::{BATCH, Batch, Packet, Reason, Slot, Slots};
 use crate::packet::{FlowKey, Fragment, Parsed, Protocol, embedded_flow, flow_key};
@@ -174,19 +173,26 @@ impl Balancer {
     /// The second look: finds the real and sends the packet there.
     #[inline(always)]
     fn forward(&mut self, work: &Work, packet: &mut Packet<'_>, now: Tick) -> Result<(), Reason> {
-        let real = match work.kind {
-            Kind::Flow(signal) => self.real_of(work, signal, now)?,
-            Kind::Error => match self.connections.peek(work.flow, now) {
-                Some(connection) if self.services.real(connection.real).is_some() => connection.real,
-                // Another worker may have the flow: each is asked in turn, the last one decides.
-                None if usize::from(packet.origin().hops) + 1 < self.workers => {
-                    packet.hand_over(WorkerId::new((self.worker.index() + 1) % self.workers));
-                    return Ok(());
-                }
-                _ => self.choose(work)?,
-            },
+        let known = match work.kind {
+            Kind::Flow(signal) => self.connections.lookup(work.flow, signal, now),
+            Kind::Error => self.connections.peek(work.flow, now).map(|connection| connection.real),
         };
-        let place = self.services.real(real).ok_or(self.reasons.no_real)?;
+        let place = match known.and_then(|real| self.services.real(real)) {
+            Some(place) => place,
+            // Another worker may have the flow: each is asked in turn, the last one decides.
+            None if matches!(work.kind, Kind::Error) && known.is_none() && self.asks_on(packet) => {
+                return Ok(());
+            }
+            None => {
+                let flow = self.common.hash(&work.key);
+                let real = self.services.choose(work.service, flow).ok_or(self.reasons.no_real)?;
+                if let Kind::Flow(signal) = work.kind {
+                    self.connections.insert(work.flow, real, signal, now);
+                    self.cells.opened(real);
+                }
+                self.services.real(real).ok_or(self.reasons.no_real)?
+            }
+        };
         let way = place.way.as_ref().ok_or(self.reasons.no_next_hop)?;
         way.send(packet, &work.parsed, work.flow.tag).map_err(|refusal| match refusal {
             Refusal::TooBig => self.reasons.too_big,
@@ -197,22 +203,14 @@ impl Balancer {
         Ok(())
     }
 
-    /// The real of a flow: the one it has, or a new one.
-    #[inline(always)]
-    fn real_of(&mut self, work: &Work, signal: Signal, now: Tick) -> Result<RealId, Reason> {
-        if let Some(real) = self.connections.lookup(work.flow, signal, now)
-            && self.services.real(real).is_some()
-        {
-            return Ok(real);
+    /// Hands a packet to the next worker, unless all others have had it.
+    #[cold]
+    fn asks_on(&self, packet: &mut Packet<'_>) -> bool {
+        let is_last = usize::from(packet.origin().hops) + 1 >= self.workers;
+        if !is_last {
+            packet.hand_over(WorkerId::new((self.worker.index() + 1) % self.workers));
         }
-        let real = self.choose(work)?;
-        self.connections.insert(work.flow, real, signal, now);
-        self.cells.opened(real);
-        Ok(real)
-    }
-
-    fn choose(&self, work: &Work) -> Result<RealId, Reason> {
-        self.services.choose(work.service, self.common.hash(&work.key)).ok_or(self.reasons.no_real)
+        !is_last
     }
 }
 
