@@ -9,9 +9,9 @@ export PATH := $(PATH):$(HOME)/.cargo/bin:/usr/sbin:/sbin
 .PHONY: help demo test soak loom lint bench clean
 
 help:
-	@echo 'make demo           start the load balancer in an emulated network and send it traffic (root or sudo)'
+	@echo 'make demo           the load balancer at work in an emulated network (root or sudo)'
 	@echo 'make test           the whole test suite, the release soak and the model checks included (root or sudo)'
-	@echo 'make soak           10^8 packets through a worker, every frame accounted for'
+	@echo 'make soak           10^8 packets through two workers, every frame accounted for'
 	@echo 'make loom           every interleaving of the rings, under loom'
 	@echo 'make lint           formatting, clippy, each feature alone, documentation, licences'
 	@echo 'make bench [NAME=…] measure afx beside its peers; NAME picks one measurement (root or sudo)'
