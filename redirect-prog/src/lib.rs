@@ -7,8 +7,8 @@
 //!
 //! This crate knows BPF, and nothing above it does: no type of libbpf is part of its interface.
 //!
-//! Needs Linux 5.18, CAP_NET_ADMIN and CAP_BPF (or root). Interfaces are named by their index in the network
-//! namespace of the calling thread.
+//! Needs Linux 5.18, CAP_NET_ADMIN, CAP_BPF and CAP_PERFMON (or root). Interfaces are named by their index in
+//! the network namespace of the calling thread.
 //!
 //! ```no_run
 //! use std::os::fd::BorrowedFd;

@@ -1,6 +1,6 @@
 //! Statistics: what workers count, and the snapshot that readers get.
 //!
-//! A worker counts in its own memory and now and then copies all of it to a [`Board`], under a
+//! A worker counts in its own memory and now and then copies all of it to a board, under a
 //! sequence lock: the reader sees groups that agree with each other (the ledger above all), and the
 //! worker never waits.
 

@@ -1,5 +1,6 @@
 //! Building a runtime and starting its workers.
 
+use std::hash::{BuildHasher as _, RandomState};
 use std::sync::{Arc, mpsc};
 use std::thread::Builder;
 use std::time::Duration;
@@ -32,7 +33,7 @@ impl Runtime {
             frames_per_queue: 8192,
             frame_size: 2048,
             tick: Duration::from_millis(1),
-            hash_seed: HashSeed::default(),
+            hash_seed: HashSeed(RandomState::new().hash_one(())),
         }
     }
 }
@@ -94,7 +95,8 @@ impl RuntimeBuilder {
         self
     }
 
-    /// The secret that flows are hashed with. Several machines that shall hash alike are given the same.
+    /// The secret that flows are hashed with: a random one unless said. Several machines that shall hash
+    /// alike are given the same.
     pub fn hash_seed(mut self, seed: u64) -> Self {
         self.hash_seed = HashSeed(seed);
         self
