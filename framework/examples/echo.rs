@@ -3,6 +3,7 @@
 //! ```sh
 //! cargo run --release --example echo -- eth1
 //! ```
+#![allow(clippy::print_stdout, reason = "it tells its user what it has done")]
 
 use afx::port::{Steering, XdpPort};
 use afx::{Batch, Runtime, Stage};

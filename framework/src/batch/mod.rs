@@ -382,6 +382,15 @@ impl Batch {
         self.set_tail(slot, tail);
     }
 
+    /// Adds a copy of some bytes as a further segment. False where no frame is free.
+    #[cfg(feature = "pcap")]
+    pub(crate) fn push_segment_copy(&mut self, slot: Slot, bytes: &[u8]) -> bool {
+        let Some(mut frame) = self.pool.take() else { return false };
+        copy_bytes(bytes, &mut frame);
+        self.push_segment(slot, frame);
+        true
+    }
+
     pub(crate) fn set_meta(&mut self, slot: Slot, meta: Option<Meta>, user: Option<[u64; 2]>) {
         if let Some(meta) = meta {
             self.meta[slot.index()] = meta;

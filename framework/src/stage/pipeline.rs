@@ -115,7 +115,7 @@ impl Pipeline for Vec<Box<dyn Stage>> {
         self.iter().map(|stage| stage.name()).collect()
     }
     fn creates(&self) -> usize {
-        self.iter().map(|stage| Stage::creates(stage)).sum()
+        self.iter().map(Stage::creates).sum()
     }
 }
 

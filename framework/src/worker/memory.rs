@@ -61,6 +61,7 @@ impl Memory {
         self.wanted.copy_only
     }
 
+    #[cfg(any(test, feature = "testing"))]
     pub(crate) fn region(&self) -> &Arc<dyn Region> {
         &self.region
     }
@@ -69,8 +70,15 @@ impl Memory {
         self.umem.as_ref()
     }
 
+    #[cfg(any(test, feature = "testing"))]
     pub(crate) fn frame_size(&self) -> usize {
         self.wanted.frame_size
+    }
+
+    /// Bytes of a packet that a frame takes.
+    #[cfg(feature = "pcap")]
+    pub(crate) fn room(&self) -> usize {
+        self.wanted.frame_size - super::runtime::HEADROOM
     }
 
     /// The frames of this memory, all free, with `headroom` bytes before packets that are created.

@@ -203,7 +203,7 @@ struct Settings {
 }
 
 /// Bytes before packets that are created: what XDP leaves before received ones.
-const HEADROOM: usize = 256;
+pub(super) const HEADROOM: usize = 256;
 
 impl<F> Making<'_, F> {
     fn open_queues(&self, wanted: Wanted) -> Result<(Memory, Vec<Lane>)> {
@@ -361,7 +361,7 @@ impl<F> Pipelined<F> {
 }
 
 impl RuntimeBuilder {
-    fn prepare(self) -> Result<(Settings, Arc<[Box<dyn Port>]>, Vec<Share>)> {
+    fn prepare(self) -> Result<(Settings, Ports, Vec<Share>)> {
         if self.ports.len() > MAX_PORTS {
             return Err(Error::config(format!("{} ports: at most {MAX_PORTS}", self.ports.len())));
         }
@@ -394,6 +394,9 @@ impl RuntimeBuilder {
     }
 }
 
+/// The ports of a runtime, by number.
+type Ports = Arc<[Box<dyn Port>]>;
+
 /// What a worker shows of itself.
 struct Seen {
     layout: Layout,
@@ -402,7 +405,7 @@ struct Seen {
 
 /// What the handle and the workers share.
 struct Shared {
-    ports: Arc<[Box<dyn Port>]>,
+    ports: Ports,
     reasons: Reasons,
     mailboxes: Vec<Arc<Mailbox>>,
     seen: Vec<OnceLock<Seen>>,
@@ -556,8 +559,8 @@ impl Running {
 
     /// How the ports came up: mode bound, queues, what was missing.
     pub fn status(&self) -> Vec<Status> {
-        let status = |port: &Box<dyn Port>| Status { port: port.name().into(), facts: port.status() };
-        self.shared.ports.iter().map(status).collect()
+        let status = |port: &dyn Port| Status { port: port.name().into(), facts: port.status() };
+        self.shared.ports.iter().map(|port| status(&**port)).collect()
     }
 
     /// What the redirect program of a port has counted; None for a port that has none.

@@ -13,7 +13,7 @@ struct DropMultiples(u8, afx::Reason);
 impl Stage for DropMultiples {
     fn process(&mut self, batch: &mut Batch) {
         for slot in batch.live() {
-            if batch.bytes(slot)[0] % self.0 == 0 {
+            if batch.bytes(slot)[0].is_multiple_of(self.0) {
                 batch.packet(slot).drop(self.1);
             }
         }
@@ -154,7 +154,7 @@ fn what_a_stage_leaves_with_a_packet_is_there_for_later_ones_and_for_no_other_pa
             for slot in batch.live() {
                 let mut packet = batch.packet(slot);
                 assert_eq!(packet.user::<u32>(), None, "a slot does not remember its last packet");
-                if packet.bytes()[0] % 2 == 0 {
+                if packet.bytes()[0].is_multiple_of(2) {
                     let number = u32::from(packet.bytes()[0]);
                     packet.set_user([number, number + 1, number + 2, number + 3]);
                 }

@@ -74,7 +74,8 @@ fn a_drop_is_counted_under_its_registered_name() {
 
 #[test]
 fn what_the_framework_drops_has_reasons_too() {
-    let verdicts: [(&str, fn(Packet<'_>)); 4] = [
+    type Verdict = fn(Packet<'_>);
+    let verdicts: [(&str, Verdict); 4] = [
         ("no_verdict", |_| {}),
         ("no_exception_path", |mut packet| packet.pass()),
         ("hand_over_self", |mut packet| packet.hand_over(WorkerId::new(0))),
