@@ -423,6 +423,16 @@ impl Batch {
         send(&mut self.pool, &mut Heads(&mut self.frames))
     }
 
+    /// Adds a copy of some bytes as a further segment. False where no frame is free.
+    #[cfg(feature = "pcap")]
+    pub(crate) fn push_segment_copy(&mut self, slot: Slot, bytes: &[u8]) -> bool {
+        let Some(mut frame) = self.pool.take() else { return false };
+        copy_bytes(bytes, &mut frame);
+        let tail = self.segments.append(self.tails[slot.index()], frame);
+        self.set_tail(slot, tail);
+        true
+    }
+
     pub(crate) fn set_meta(&mut self, slot: Slot, meta: Option<Meta>, user: Option<[u64; 2]>) {
         if let Some(meta) = meta {
             self.meta[slot.index()] = meta;

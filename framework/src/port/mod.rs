@@ -6,11 +6,15 @@
 
 #[cfg(any(test, feature = "testing"))]
 mod memory;
+#[cfg(feature = "pcap")]
+mod pcap;
 mod rings;
 mod xdp;
 
 #[cfg(any(test, feature = "testing"))]
 pub use memory::{MemoryPeer, MemoryPort};
+#[cfg(feature = "pcap")]
+pub use pcap::PcapPort;
 pub use xdp::XdpPort;
 
 pub use crate::xsk::{BusyPoll, Mode, ModeWanted};
@@ -127,6 +131,8 @@ pub struct Received {
     pub(crate) bytes: u64,
     /// Descriptors that named no frame.
     pub(crate) bad: u64,
+    /// Packets for which no frame was free, where the port itself copies them into frames.
+    pub(crate) no_frame: u64,
 }
 
 /// What one call of [`Queue::transmit`] has taken.

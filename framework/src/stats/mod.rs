@@ -6,6 +6,8 @@
 
 mod board;
 mod counters;
+#[cfg(feature = "metrics")]
+pub mod metrics;
 
 pub(crate) use board::Board;
 pub(crate) use counters::{Layout, QueueCounters, WorkerCounters};

@@ -91,7 +91,7 @@ pub(super) struct Settings {
 }
 
 /// Bytes before packets that are created: what XDP leaves before received ones.
-const HEADROOM: usize = 256;
+pub(super) const HEADROOM: usize = 256;
 
 impl<F> Making<'_, F> {
     fn open_queues(&self, wanted: Wanted) -> Result<(Memory, Vec<Lane>)> {

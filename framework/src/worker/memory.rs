@@ -75,6 +75,12 @@ impl Memory {
         self.wanted.frame_size
     }
 
+    /// Bytes of a packet that a frame takes.
+    #[cfg(feature = "pcap")]
+    pub(crate) fn room(&self) -> usize {
+        self.wanted.frame_size - super::making::HEADROOM
+    }
+
     /// The frames of this memory, all free, with `headroom` bytes before packets that are created.
     pub(super) fn pool(&self, headroom: usize) -> Pool {
         Pool::new(self.region.clone(), self.wanted.frame_size, headroom)

@@ -90,10 +90,15 @@ impl<P: Pipeline> Turn<P> {
     /// A port's own clock, where one has it, else the system's.
     #[inline(always)]
     pub(super) fn now(&self) -> Time {
-        if self.clocked {
-            return self.lanes.iter().filter_map(|lane| lane.io.clock()).max().unwrap_or_default();
-        }
-        Time::monotonic()
+        if self.clocked { self.port_clock() } else { Time::monotonic() }
+    }
+
+    /// Of several captures the one that is behind says what time it is, until it ends.
+    #[cold]
+    fn port_clock(&self) -> Time {
+        let clocks = || self.lanes.iter().filter_map(|lane| Some((lane.io.finished(), lane.io.clock()?)));
+        let running = clocks().filter(|(finished, _)| !finished).map(|(_, clock)| clock).min();
+        running.or_else(|| clocks().map(|(_, clock)| clock).max()).unwrap_or_default()
     }
 
     #[inline(always)]
@@ -103,6 +108,9 @@ impl<P: Pipeline> Turn<P> {
         let received = lane.io.receive(&mut self.batch, self.budget);
         if received.bad > 0 {
             self.counters.drops[builtin::BAD_DESCRIPTOR.index()] += received.bad;
+        }
+        if received.no_frame > 0 {
+            self.counters.drops[builtin::NO_FRAME.index()] += received.no_frame;
         }
         if received.packets > 0 {
             let counters = &mut self.counters.queues[index];

@@ -1,0 +1,10 @@
+//! The AF_XDP port on real interfaces: veth between network namespaces. Needs root.
+//!
+//! Each test ends with every frame accounted for and no XDP program left behind.
+
+mod examples;
+mod forwarding;
+mod lifecycle;
+mod steering;
+mod support;
+mod wire;
