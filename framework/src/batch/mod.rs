@@ -369,6 +369,13 @@ impl Heads<'_> {
         self.0[slot.index()].len()
     }
 
+    /// The frames of the first `count` slots.
+    #[inline(always)]
+    pub(crate) fn first(&mut self, count: u32) -> std::slice::IterMut<'_, Frame> {
+        let count = BATCH.min(count as usize);
+        self.0[..count].iter_mut()
+    }
+
     #[inline(always)]
     pub(crate) fn take(&mut self, slot: Slot) -> Frame {
         std::mem::replace(&mut self.0[slot.index()], Frame::EMPTY)

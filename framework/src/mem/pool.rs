@@ -328,11 +328,11 @@ impl Pool {
         self.receive.issued += lent_count as u64;
     }
 
-    /// To claim received packets.
+    /// To claim so many received packets.
     #[inline(always)]
-    pub(crate) fn claims(&mut self) -> Claims<'_> {
+    pub(crate) fn claims(&mut self, packets: u64) -> Claims<'_> {
         let Self { geometry, identities, receive, .. } = self;
-        Claims { geometry: *geometry, identities, count: 0, returned: &mut receive.returned }
+        Claims { geometry: *geometry, identities, packets, refused: 0, returned: &mut receive.returned }
     }
 
     /// To lend packets for sending.
@@ -409,7 +409,7 @@ mod tests {
         let lent = lend(&mut pool);
         assert_eq!(pool.ledger().receive, Border { issued: 1, returned: 0 });
         // SAFETY: lent above, claimed once.
-        let mut frame = unsafe { pool.claims().claim(lent + 256, 60) }.unwrap();
+        let mut frame = unsafe { pool.claims(1).claim(lent + 256, 60) }.unwrap();
         assert!(frame.push_front(20));
         let address = pool.lends().lend(frame);
         assert_eq!(address, lent + 236);
@@ -427,7 +427,7 @@ mod tests {
         lend(&mut pool);
         for (address, len) in [(4096, 1), (u64::MAX, 1), (256, 1793), (2047, 2), (0, u32::MAX)] {
             // SAFETY: none of these is inside a frame, which is what is tested.
-            assert!(unsafe { pool.claims().claim(address, len) }.is_none(), "{address} {len}");
+            assert!(unsafe { pool.claims(1).claim(address, len) }.is_none(), "{address} {len}");
         }
     }
 
@@ -455,7 +455,7 @@ mod tests {
     fn a_frame_that_the_kernel_returns_twice_is_caught_in_debug_builds() {
         let mut pool = pool(2);
         let lent = lend(&mut pool);
-        let mut claims = pool.claims();
+        let mut claims = pool.claims(2);
         // SAFETY: broken on purpose: the second claim is what the identity check is for; it panics first.
         let _frames = unsafe { (claims.claim(lent, 60), claims.claim(lent, 60)) };
     }

@@ -75,24 +75,50 @@ pub(super) fn transmit(rings: &mut FrameRings, batch: &mut Batch, mask: u64, mul
     if mask & batch.segmented() != 0 {
         transmit_segments(rings, batch, mask, multi_buffer, &mut sent);
     } else {
-        let (mut bytes, mut taken, mut refused) = (0, 0, 0);
-        batch.drain_heads(|pool, heads| {
-            let frames = Slots::new(mask).filter_map(|slot| {
-                if heads.len(slot) < SHORTEST {
-                    refused |= slot.bit();
-                    return None;
-                }
-                let frame = heads.take(slot);
-                bytes += frame.len() as u64;
-                taken |= slot.bit();
-                Some((frame, false))
-            });
-            rings.send(pool, frames);
-        });
-        sent = Sent { mask: taken, refused, bytes, wakeups: 0 };
+        send_run(rings, batch, mask, &mut sent);
+        let left = mask & !sent.mask;
+        if left != 0 {
+            send_each(rings, batch, left, &mut sent);
+        }
     }
     rings.tx.submit();
     sent
+}
+
+/// Sends the packets of the mask's lowest run, if it begins with slot 0, up to one that cannot be sent: the usual batch
+/// goes one way as a whole.
+#[inline(always)]
+fn send_run(rings: &mut FrameRings, batch: &mut Batch, mask: u64, sent: &mut Sent) {
+    let mut bytes = 0;
+    let count = batch.drain_heads(|pool, heads| {
+        let frames = heads.first(mask.trailing_ones()).map_while(|head| {
+            if head.len() < SHORTEST {
+                return None;
+            }
+            bytes += head.len() as u64;
+            Some((std::mem::replace(head, Frame::EMPTY), false))
+        });
+        rings.send(pool, frames)
+    });
+    sent.bytes += bytes;
+    sent.mask |= if count == u64::BITS { u64::MAX } else { (1 << count) - 1 };
+}
+
+/// Sends packets one by one.
+fn send_each(rings: &mut FrameRings, batch: &mut Batch, mask: u64, sent: &mut Sent) {
+    batch.drain_heads(|pool, heads| {
+        let frames = Slots::new(mask).filter_map(|slot| {
+            if heads.len(slot) < SHORTEST {
+                sent.refused |= slot.bit();
+                return None;
+            }
+            let frame = heads.take(slot);
+            sent.bytes += frame.len() as u64;
+            sent.mask |= slot.bit();
+            Some((frame, false))
+        });
+        rings.send(pool, frames);
+    });
 }
 
 /// As [`transmit`], where some packets have several segments: a packet is sent whole or not at all.

@@ -72,7 +72,7 @@ impl<P: Pipeline> Run<P> {
             } else {
                 empty = empty.saturating_add(1);
             }
-            let now = self.turn.now();
+            let now = self.turn.last_now();
             if now >= next_publish {
                 if now >= next_ask {
                     next_ask = now + ASK_EVERY;

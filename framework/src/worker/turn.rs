@@ -87,6 +87,11 @@ impl<P: Pipeline> Turn<P> {
         packets
     }
 
+    /// When the last turn began.
+    pub(super) fn last_now(&self) -> Time {
+        self.batch.now()
+    }
+
     /// A port's own clock, where one has it, else the system's.
     #[inline(always)]
     pub(super) fn now(&self) -> Time {
@@ -145,7 +150,7 @@ impl<P: Pipeline> Turn<P> {
     /// Runs the batch through the pipeline and carries out the verdicts.
     #[inline(always)]
     fn process(&mut self, tick: bool, lane: Option<usize>) {
-        let mut probe = Probe { counters: &mut self.counters.stages, tick };
+        let mut probe = Probe::start(&mut self.counters.stages, tick);
         self.pipeline.run(&mut self.batch, &mut probe);
         self.settle(lane);
     }
@@ -221,7 +226,7 @@ impl<P: Pipeline> Turn<P> {
         let packets = self.turn();
         let now = self.now();
         self.batch.begin(now, Origin::default());
-        let mut probe = Probe { counters: &mut self.counters.stages, tick: false };
+        let mut probe = Probe::start(&mut self.counters.stages, false);
         let done = self.pipeline.drain(&mut self.batch, &mut probe);
         self.settle(None);
         packets == 0 && done && self.batch.pool().ledger().transmit.outside() == 0

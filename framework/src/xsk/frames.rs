@@ -49,9 +49,9 @@ impl FrameRings {
         state: S,
         mut each: impl FnMut(S, Option<Frame>, bool) -> S,
     ) -> (u32, S) {
-        let mut claims = pool.claims();
         let descriptors = self.rx.drain(max);
         let count = descriptors.len() as u32;
+        let mut claims = pool.claims(u64::from(count));
         let state = descriptors.fold(state, |state, descriptor| {
             // SAFETY: by the contract of `new` the address is in a frame that was lent for receiving, and
             // comes back once.
