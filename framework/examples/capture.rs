@@ -4,7 +4,6 @@
 //! ```sh
 //! cargo run --release --example capture -- eth1 verdicts.pcapng
 //! ```
-#![allow(clippy::print_stdout, reason = "it tells its user what it has done")]
 
 use std::fs::File;
 use std::io::BufWriter;

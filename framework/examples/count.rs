@@ -3,7 +3,6 @@
 //! ```sh
 //! cargo run --release --example count -- eth1 53 443
 //! ```
-#![allow(clippy::print_stdout, reason = "it shows its user what it counts")]
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -3,7 +3,6 @@
 //! ```sh
 //! cargo run --release --example forward -- eth1 eth2
 //! ```
-#![allow(clippy::print_stdout, reason = "it tells its user what it has done")]
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -77,7 +77,7 @@ impl Port for PcapPort {
         &self.name
     }
 
-    fn prepare(&self) -> Result<Vec<u32>> {
+    fn prepare(&self, _frame_size: usize) -> Result<Vec<u32>> {
         let mut files = Files::default();
         if let Some(path) = &self.input {
             let opened = Input::check(path).and_then(|()| Input::open(path));
