@@ -443,6 +443,8 @@ impl Shared {
                 mailbox: self.mailboxes[worker].clone(),
                 idle: making.settings.idle,
             };
+            // Before traffic is let in: the first packets would find no frame.
+            run.turn.service();
             run.publish();
             let _ = self.seen[worker].set(seen);
             let _ = ready.send(Ok(()));

@@ -185,8 +185,9 @@ impl<P: Pipeline> Turn<P> {
         all
     }
 
+    /// Lends frames to the ports, takes back those sent, and beats.
     #[inline(always)]
-    fn service(&mut self) {
+    pub(super) fn service(&mut self) {
         for (lane, counters) in self.lanes.iter_mut().zip(&mut self.counters.queues) {
             counters.wakeups += lane.io.service(self.batch.pool());
             lane.io.beat();
