@@ -175,9 +175,14 @@ impl Service {
 
     fn report_unreachable(&self, resolutions: &Resolutions) {
         for address in unrouted(&self.config) {
-            if let Some(Resolution::Unresolved(why)) = resolutions.get(&address) {
-                tracing::warn!(real = %address, "not reachable: {why}");
-            }
+            let why = match resolutions.get(&address) {
+                Some(Resolution::Unresolved(why)) => why.to_string(),
+                Some(Resolution::Resolved(hop)) if position(&self.interfaces, hop.interface).is_none() => {
+                    "its route leads to an interface that has no [[port]]".to_owned()
+                }
+                _ => continue,
+            };
+            tracing::warn!(real = %address, "not reachable: {why}");
         }
     }
 }
@@ -265,7 +270,7 @@ fn hop(
     resolution: Option<&Resolution>,
 ) -> Option<Hop> {
     let kernel = resolution.and_then(Resolution::next_hop);
-    let index = kernel.and_then(|hop| interfaces.iter().position(|own| own.index == hop.interface));
+    let index = kernel.and_then(|hop| position(interfaces, hop.interface));
     match given {
         Some(destination_mac) => {
             // Where the kernel knows no way, the first port is as good as any: mostly there is one.
@@ -291,6 +296,11 @@ fn hop(
             })
         }
     }
+}
+
+/// The port that has the interface of this index.
+fn position(interfaces: &[Interface], index: u32) -> Option<usize> {
+    interfaces.iter().position(|own| own.index == index)
 }
 
 fn steering(config: &Config) -> Result<Steering> {

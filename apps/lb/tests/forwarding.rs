@@ -4,6 +4,7 @@ mod common;
 
 use std::collections::BTreeSet;
 
+use afx_testbed::{Link, wait_for};
 use common::download::{Download, Server};
 use common::{Net, PATIENCE, VIP4, VIP6, echo, head, vip};
 
@@ -105,4 +106,44 @@ fn a_next_hop_that_is_given_needs_no_route() {
         real.ip(&format!("address add {address}/32 dev eth0")).unwrap();
     }
     served(&net, &(head(1, "method = \"ipip\"") + &vips), VIP4);
+}
+
+#[test]
+fn a_real_that_goes_and_comes_back_elsewhere_is_found_again() {
+    let net = Net::new("lb-ways", 1, 1);
+    net.decapsulate();
+    let real = &net.reals[0];
+    let _server = echo::Server::start(real, 1, VIP4, 53);
+    real.ip("link set eth0 down").unwrap();
+    let config = head(1, "method = \"ipip\"") + &vip(VIP4, 53, "udp", &[("10.0.0.11", 1)]);
+    let balancer = net.start(&config, &[]);
+    assert!(balancer.log().contains("WARN not reachable: its next hop"), "{}", balancer.log());
+
+    real.ip("link set eth0 up").unwrap();
+    let client = echo::Client::connect(&net.client, VIP4, 53);
+    assert_eq!(client.ask(), 1);
+
+    // The same address on another card, which says so.
+    real.sysctl("net.ipv4.conf.eth0.arp_notify", "1").unwrap();
+    real.ip("link set eth0 address 02:00:00:00:77:11").unwrap();
+    assert_eq!(client.ask(), 1);
+    balancer.stop();
+}
+
+#[test]
+fn a_real_behind_an_interface_without_a_port_is_named() {
+    let net = Net::new("lb-no-port", 1, 1);
+    let end = |host: &afx_testbed::Host, address| host.end("eth1").address(address);
+    net.bed.link(Link::between(end(&net.lb, "10.1.0.2/24"), end(&net.reals[0], "10.1.0.11/24"))).unwrap();
+    let balancer =
+        net.start(&(head(1, "method = \"ipip\"") + &vip(VIP4, 53, "udp", &[("10.1.0.11", 1)])), &[]);
+    let expected = "WARN not reachable: its route leads to an interface that has no [[port]] real=10.1.0.11";
+    assert!(balancer.log().contains(expected), "{}", balancer.log());
+    echo::Client::connect(&net.client, VIP4, 53).send(b"?");
+    wait_for("the packet to be received", PATIENCE, || {
+        let counters = net.lb.command("ethtool").args(["-S", "eth0"]).check().unwrap();
+        counters.lines().any(|line| line.trim() == "rx_queue_0_xdp_redirect: 1")
+    })
+    .unwrap();
+    assert_eq!(balancer.stop().dropped, 1);
 }

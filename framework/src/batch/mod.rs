@@ -27,12 +27,12 @@ mod slots;
 pub use held::Held;
 pub use meta::Origin;
 pub use packet::Packet;
-pub use reason::{DropReason, Reason, Reasons};
+pub use reason::{DropReason, Reason};
 pub use slots::{Slot, Slots};
 
 pub(crate) use held::Discarded;
 pub(crate) use meta::Meta;
-pub(crate) use reason::builtin;
+pub(crate) use reason::{Reasons, builtin};
 
 use std::rc::Rc;
 
@@ -591,6 +591,10 @@ impl Batch {
     fn put(&mut self, slot: Slot, head: Frame) {
         debug_assert!(self.frames[slot.index()].is_empty_slot());
         self.frames[slot.index()] = head;
+        let other = !slot.bit();
+        self.parsed_known &= other;
+        self.own_meta &= other;
+        self.user_set &= other;
         self.occupied |= slot.bit();
         self.live |= slot.bit();
     }

@@ -140,7 +140,7 @@ impl<'b> Packet<'b> {
         self.batch.origin(self.slot)
     }
 
-    /// The card's own hash of the flow, where it gives one.
+    /// The card's own hash of the flow, where it gives one; no kind of port does so far.
     pub fn rx_hash(&self) -> Option<u32> {
         self.batch.meta_of(self.slot).and_then(|meta| meta.rx_hash)
     }
@@ -150,7 +150,7 @@ impl<'b> Packet<'b> {
         self.batch.meta_of(self.slot).and_then(|meta| meta.timestamp)
     }
 
-    /// The VLAN tag that the card took off, where it did.
+    /// The VLAN tag that the card took off, where it did; no kind of port tells so far.
     pub fn vlan(&self) -> Option<u16> {
         self.batch.meta_of(self.slot).and_then(|meta| meta.vlan)
     }
@@ -225,6 +225,7 @@ impl<'b> Packet<'b> {
 
     #[cold]
     fn unsettle(&mut self) {
+        assert!(self.batch.occupied & self.slot.bit() != 0, "there is no packet in this slot: it was held");
         let keep = !self.slot.bit();
         let batch = &mut *self.batch;
         batch.dropped &= keep;

@@ -3,13 +3,13 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// A reason for which packets are dropped. Registered when a pipeline is built
-/// ([`Builder::drop_reason`](crate::worker::Build::drop_reason)); the same name gives the same number on
+/// ([`Build::drop_reason`](crate::worker::Build::drop_reason)); the same name gives the same number on
 /// every worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Reason(pub(crate) u8);
 
 impl Reason {
-    /// The reason's number: its place in [`Reasons::list`].
+    /// The reason's number: its place in [`Stats::reasons`](crate::Stats::reasons).
     pub fn index(self) -> usize {
         usize::from(self.0)
     }
@@ -52,11 +52,11 @@ pub(crate) mod builtin {
 
 /// The drop reasons of a runtime: the framework's and those that stages have registered.
 #[derive(Debug, Clone)]
-pub struct Reasons(Arc<Mutex<Vec<DropReason>>>);
+pub(crate) struct Reasons(Arc<Mutex<Vec<DropReason>>>);
 
 impl Reasons {
     /// How many there can be.
-    pub const MAX: usize = 256;
+    pub(crate) const MAX: usize = 256;
 
     pub(crate) fn new() -> Self {
         let builtin = builtin::ALL
@@ -81,7 +81,7 @@ impl Reasons {
     }
 
     /// All of them, by number.
-    pub fn list(&self) -> Vec<DropReason> {
+    pub(crate) fn list(&self) -> Vec<DropReason> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }

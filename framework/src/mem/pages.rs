@@ -3,6 +3,7 @@
 use std::alloc::Layout;
 use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
+use std::sync::LazyLock;
 
 use bytemuck::Zeroable;
 
@@ -28,10 +29,14 @@ impl Pages {
     /// `len` zeroed bytes. Blocks under a huge page's usual size go to ordinary pages at once.
     pub(crate) fn new(len: usize) -> Self {
         let layout = Layout::from_size_align(len.max(1), Self::ALIGN).expect("a length below isize::MAX");
-        if len >= 1 << 20 {
+        if len >= 1 << 20 && has_huge_pages() {
             // SAFETY: the layout's size is not zero. The memory is fresh from mmap, hence zeroed and unshared.
             if let Some(base) = NonNull::new(unsafe { hugepage_rs::alloc(layout) }) {
-                return Self { base, layout, kind: PageKind::Huge };
+                let pages = Self { base, layout, kind: PageKind::Huge };
+                // A limit on huge pages is met here, as an error, and not at some packet, as a signal.
+                if pages.populate().is_ok() {
+                    return pages;
+                }
             }
         }
         // SAFETY: the layout's size is not zero.
@@ -39,6 +44,19 @@ impl Pages {
             std::alloc::handle_alloc_error(layout);
         };
         Self { base, layout, kind: PageKind::Normal }
+    }
+
+    /// Has every page present (Linux 5.14; before that they come when touched).
+    fn populate(&self) -> std::io::Result<()> {
+        // SAFETY: the range is this block's own; populating changes no byte of it.
+        let result = unsafe {
+            libc::madvise(self.base.as_ptr().cast(), self.layout.size(), libc::MADV_POPULATE_WRITE)
+        };
+        match std::io::Error::last_os_error() {
+            _ if result == 0 => Ok(()),
+            error if error.raw_os_error() == Some(libc::EINVAL) => Ok(()),
+            error => Err(error),
+        }
     }
 
     pub(crate) fn base(&self) -> NonNull<u8> {
@@ -52,6 +70,14 @@ impl Pages {
     pub(crate) fn kind(&self) -> PageKind {
         self.kind
     }
+}
+
+/// Whether the kernel has huge pages at all: hugepage-rs panics where it has none.
+fn has_huge_pages() -> bool {
+    static THERE: LazyLock<bool> = LazyLock::new(|| {
+        std::fs::read_to_string("/proc/meminfo").is_ok_and(|text| text.contains("\nHugepagesize:"))
+    });
+    *THERE
 }
 
 impl Drop for Pages {

@@ -270,6 +270,12 @@ impl Pool {
         }
     }
 
+    /// Where the memory begins: what tells one pool from another.
+    #[inline(always)]
+    pub(crate) fn address(&self) -> usize {
+        self.geometry.base.as_ptr().addr()
+    }
+
     /// How many frames there are.
     pub fn frames(&self) -> usize {
         self.geometry.index(self.geometry.bytes)

@@ -1,14 +1,14 @@
 //! The memory port: rings in anonymous memory, for tests without a NIC and without root, and for
 //! measuring the framework alone.
 
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
 use super::{Port, Queue, Received, Sent, rings};
 use crate::batch::Batch;
 use crate::error::{Error, Result};
-use crate::mem::{Pool, Region};
+use crate::mem::Pool;
 use crate::worker::Memory;
-use crate::xsk::far::{self, Far};
+use crate::xsk::far::{self, Far, Near};
 use crate::xsk::frames::FrameRings;
 
 /// A port whose other end is a [`MemoryPeer`] in the same process.
@@ -41,10 +41,8 @@ pub struct MemoryPort {
     name: String,
     fill_level: u32,
     /// The near sides, until a worker takes them.
-    queues: Mutex<Vec<Option<(FrameRings, SharedRegion)>>>,
+    queues: Mutex<Vec<Option<Near>>>,
 }
-
-type SharedRegion = Arc<OnceLock<(Arc<dyn Region>, usize)>>;
 
 impl MemoryPort {
     /// A port of one queue with rings of 2,048 descriptors, and its peer.
@@ -58,10 +56,9 @@ impl MemoryPort {
     pub fn with_queues(name: &str, queues: usize, ring_size: u32) -> (Self, Vec<MemoryPeer>) {
         let (mut near, mut peers) = (Vec::new(), Vec::new());
         for _ in 0..queues {
-            let (rings, far) = far::queue(ring_size);
-            let region = SharedRegion::default();
-            near.push(Some((rings, region.clone())));
-            peers.push(MemoryPeer { far, region, segment: usize::MAX });
+            let (queue, far) = far::queue(ring_size);
+            near.push(Some(queue));
+            peers.push(MemoryPeer { far, segment: usize::MAX });
         }
         (Self { name: name.into(), fill_level: ring_size, queues: Mutex::new(near) }, peers)
     }
@@ -78,11 +75,10 @@ impl Port for MemoryPort {
 
     fn open(&self, queue: u32, memory: &Memory) -> Result<Box<dyn Queue>> {
         let mut queues = self.queues.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some((rings, region)) = queues.get_mut(queue as usize).and_then(Option::take) else {
+        let Some(near) = queues.get_mut(queue as usize).and_then(Option::take) else {
             return Err(Error::config(format!("memory port {}: queue {queue} is open already", self.name)));
         };
-        // The lock is set once: a near side is taken once.
-        let _ = region.set((memory.region().clone(), memory.frame_size()));
+        let rings = near.open(memory.region(), memory.frame_size());
         Ok(Box::new(MemoryQueue { rings, level: self.fill_level }))
     }
 }
@@ -110,7 +106,6 @@ impl Queue for MemoryQueue {
 /// The other end of a queue of a [`MemoryPort`]: what the network is to a card.
 pub struct MemoryPeer {
     far: Far,
-    region: SharedRegion,
     segment: usize,
 }
 
@@ -123,18 +118,16 @@ impl MemoryPeer {
     /// Sends a packet to the port. False where the port cannot take it now: no worker has opened it
     /// yet, has lent it no frame, or is behind.
     pub fn send(&mut self, bytes: &[u8]) -> bool {
-        let Some((region, frame_size)) = self.region.get() else { return false };
-        self.far.deliver(region, *frame_size, self.segment, bytes)
+        self.far.deliver(self.segment, bytes)
     }
 
     /// The next packet that the port has sent.
     pub fn receive(&mut self) -> Option<Vec<u8>> {
-        let (region, _) = self.region.get()?;
         let mut packet = Vec::new();
         let mut more = true;
         let mut any = false;
         while more {
-            let taken = self.far.collect(region, 1, |bytes, continued| {
+            let taken = self.far.collect(1, |bytes, continued| {
                 packet.extend_from_slice(bytes);
                 more = continued;
             });
@@ -148,12 +141,14 @@ impl MemoryPeer {
 
     /// Shows up to `max` segments that the port has sent, without copying them; returns how many.
     pub fn inspect(&mut self, max: u32, mut each: impl FnMut(&[u8])) -> u32 {
-        let Some((region, _)) = self.region.get() else { return 0 };
-        self.far.collect(region, max, |bytes, _| each(bytes))
+        self.far.collect(max, |bytes, _| each(bytes))
     }
 
     /// Plays a null device: delivers up to `count` packets of `len` bytes, with whatever their frames
     /// hold, and takes back what was sent, unseen. Returns how many were delivered.
+    ///
+    /// # Panics
+    /// If a frame has no room for `len` bytes.
     pub fn null(&mut self, count: u32, len: u32) -> u32 {
         self.far.collect_unread(u32::MAX);
         self.far.deliver_unwritten(count, len)

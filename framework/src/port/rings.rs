@@ -81,7 +81,7 @@ pub(super) fn transmit(rings: &mut FrameRings, batch: &mut Batch, mask: u64, mul
             send_each(rings, batch, left, &mut sent);
         }
     }
-    rings.tx.submit();
+    rings.submit();
     sent
 }
 
@@ -136,7 +136,7 @@ fn transmit_segments(
             continue;
         }
         let wanted = segments as u32 + 1;
-        if rings.tx.free(wanted) < wanted {
+        if rings.room_to_send(wanted) < wanted {
             break;
         }
         let mut frame = batch.take_head(slot);

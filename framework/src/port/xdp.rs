@@ -1,7 +1,8 @@
 //! The AF_XDP port: a network interface, its redirect program, and a socket per queue.
 
-use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use afx_redirect::{AttachMode, Beat, Counters, OnStall, Options, Redirect, Steering};
@@ -43,7 +44,10 @@ pub struct XdpPort {
 #[derive(Debug, Default)]
 struct State {
     redirect: Option<Redirect>,
-    granted: Vec<(u32, Granted)>,
+    /// Queues that are open: what was granted, and how they are.
+    open: Vec<(u32, Granted, Arc<Health>)>,
+    /// Sockets that wait for traffic to be let in.
+    waiting: Vec<(u32, OwnedFd)>,
     /// The program's counters as they were when it was detached.
     last: Counters,
 }
@@ -221,29 +225,45 @@ impl Port for XdpPort {
             busy_poll: self.busy_poll.or_else(|| memory.busy().then(BusyPoll::default)),
             ..SocketConfig::default()
         };
+        // Opened before, where the worker tries again in another mode: that socket must go first.
+        self.state().waiting.retain(|(opened, _)| *opened != queue);
         let socket = Socket::bind(umem, &self.interface, queue, &config)
             .map_err(|source| self.error(format!("opening queue {queue}"), source))?;
         let granted = socket.granted();
+        let fd = socket.as_fd().try_clone_to_owned();
+        let fd = fd.map_err(|source| self.error(format!("keeping the socket of queue {queue}"), source))?;
+        let health = Arc::new(Health::default());
         let mut state = self.state();
         let redirect = state.redirect.as_ref().ok_or(Error::Stopped)?;
         let beat = redirect
             .beat(queue)
-            .and_then(|beat| redirect.register(queue, socket.as_fd()).map(|()| beat))
-            .map_err(|source| self.error(format!("steering queue {queue}"), source))?;
-        // Opened before, where the worker tries again in another mode.
-        state.granted.retain(|(opened, _)| *opened != queue);
-        state.granted.push((queue, granted));
-        state.granted.sort_by_key(|(queue, _)| *queue);
+            .map_err(|source| self.error(format!("finding the heartbeat of queue {queue}"), source))?;
+        state.waiting.push((queue, fd));
+        state.open.retain(|(opened, ..)| *opened != queue);
+        state.open.push((queue, granted, health.clone()));
+        state.open.sort_by_key(|(queue, ..)| *queue);
         let default_level = match granted.mode {
             Mode::Copy => self.ring_size,
             Mode::ZeroCopy => 2 * self.ring_size,
         };
         let level = self.fill_level.unwrap_or(default_level);
-        Ok(Box::new(XdpQueue { beat, socket, level, drained: true }))
+        Ok(Box::new(XdpQueue { beat, socket, level, drained: true, health }))
+    }
+
+    fn attach(&self) -> Result<()> {
+        let mut state = self.state();
+        let waiting = std::mem::take(&mut state.waiting);
+        let redirect = state.redirect.as_ref().ok_or(Error::Stopped)?;
+        waiting.iter().try_for_each(|(queue, socket)| {
+            redirect
+                .register(*queue, socket.as_fd())
+                .map_err(|source| self.error(format!("steering queue {queue}"), source))
+        })
     }
 
     fn detach(&self) {
         let mut state = self.state();
+        state.waiting.clear();
         if let Some(redirect) = state.redirect.take() {
             state.last = redirect.counters().unwrap_or_default();
         }
@@ -267,8 +287,8 @@ impl Port for XdpPort {
                 facts.push(("native mode".into(), format!("not available: {why}")));
             }
         }
-        for (queue, granted) in &state.granted {
-            facts.push((format!("queue {queue}"), describe(granted)));
+        for (queue, granted, health) in &state.open {
+            facts.push((format!("queue {queue}"), format!("{}{}", describe(granted), health.describe())));
         }
         facts
     }
@@ -290,6 +310,32 @@ fn describe(granted: &Granted) -> String {
     format!("{}, {busy_poll}", granted.mode)
 }
 
+/// How a queue is, for whoever asks: written by its worker, and only when that changes.
+#[derive(Debug, Default)]
+struct Health(AtomicU8);
+
+impl Health {
+    const WELL: u8 = 0;
+    const DOWN: u8 = 1;
+    const GONE: u8 = 2;
+    const FAILING: u8 = 3;
+
+    fn set(&self, health: u8) {
+        if self.0.load(Ordering::Relaxed) != health {
+            self.0.store(health, Ordering::Relaxed);
+        }
+    }
+
+    fn describe(&self) -> &'static str {
+        match self.0.load(Ordering::Relaxed) {
+            Self::WELL => "",
+            Self::DOWN => "; the interface is down",
+            Self::GONE => "; the interface is gone: start again once it is back",
+            _ => "; the kernel refuses to send",
+        }
+    }
+}
+
 /// A socket on one queue. Fields in the order in which they are to go.
 struct XdpQueue {
     beat: Beat,
@@ -297,6 +343,7 @@ struct XdpQueue {
     level: u32,
     /// The RX ring was empty when it was last looked at.
     drained: bool,
+    health: Arc<Health>,
 }
 
 /// Calls that one service makes at most to have everything sent: 32 packets each on older kernels.
@@ -310,7 +357,7 @@ impl Queue for XdpQueue {
     }
 
     fn transmit(&mut self, batch: &mut Batch, mask: u64) -> Sent {
-        let room = self.socket.rings.tx.free(mask.count_ones());
+        let room = self.socket.rings.room_to_send(mask.count_ones());
         let mut wakeups = 0;
         if room < mask.count_ones() {
             // The kernel has not kept up: give it one more chance before packets are dropped.
@@ -348,13 +395,17 @@ impl XdpQueue {
     fn kick(&mut self) -> u64 {
         let mut calls = 0;
         for _ in 0..KICKS {
-            match self.socket.wake_tx() {
+            let outcome = self.socket.wake_tx();
+            match outcome {
                 Ok(Wake::NotNeeded) => break,
-                Ok(Wake::Again) => calls += 1,
-                _ => {
-                    calls += 1;
-                    break;
-                }
+                Ok(Wake::Down) => self.health.set(Health::DOWN),
+                Ok(Wake::Gone) => self.health.set(Health::GONE),
+                Ok(_) => self.health.set(Health::WELL),
+                Err(_) => self.health.set(Health::FAILING),
+            }
+            calls += 1;
+            if !matches!(outcome, Ok(Wake::Again)) {
+                break;
             }
         }
         calls

@@ -40,8 +40,8 @@ pub trait Stage {
     /// create, duplicate and hold packets, and release held ones.
     fn process(&mut self, batch: &mut Batch);
 
-    /// Called about every millisecond ([`RuntimeBuilder::tick`](crate::RuntimeBuilder::tick)), after
-    /// `process` where there are packets: for timers. Packets that it creates or releases go through
+    /// Called about every millisecond ([`RuntimeBuilder::tick`](crate::RuntimeBuilder::tick)): for timers. A
+    /// worker that sleeps because nothing comes, and whose stages hold no packet, calls it every ten. Packets that it creates or releases go through
     /// the stages after this one.
     fn tick(&mut self, _batch: &mut Batch) {}
 
@@ -49,14 +49,15 @@ pub trait Stage {
     /// ([`Snapshot::of`]) and keeps only the newest of each.
     fn configure(&mut self, _snapshot: &Snapshot) {}
 
-    /// The worker is stopping: release what is held. Called with every batch until all stages say
-    /// `true` (nothing left) or the time for it is over.
+    /// The worker is stopping: release what is held. Called once a turn until all stages say `true` (nothing
+    /// left) or the time for it is over.
     fn drain(&mut self, _batch: &mut Batch) -> bool {
         true
     }
 
-    /// All packets of the batch have their verdict and are still readable: for capture and drop
-    /// sampling.
+    /// All stages are through with the batch, and its packets are still readable: for capture and drop
+    /// sampling. That a port does not take a packet (`tx_full`, `tx_refused`, `no_queue`) shows only
+    /// after this, in the counters.
     fn observe(&mut self, _batch: &Batch) {}
 
     /// How many packets the stage may want to create, duplicate or release per batch: so many slots

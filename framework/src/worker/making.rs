@@ -112,6 +112,14 @@ impl<F> Making<'_, F> {
     {
         let settings = self.settings;
         let umem = self.share.queues.iter().any(|(port, _)| self.ports[port.index()].needs_umem());
+        let mut build = Build {
+            worker: WorkerId::new(self.worker),
+            workers: self.workers,
+            ports: self.ports.iter().map(|port| port.name()).collect(),
+            reasons: self.reasons,
+            counters: Vec::new(),
+        };
+        let pipeline = (self.build)(&mut build);
         let wanted = Wanted {
             frames: settings.frames_per_queue * self.share.queues.len(),
             frame_size: settings.frame_size,
@@ -127,14 +135,6 @@ impl<F> Making<'_, F> {
             }
             result => result?,
         };
-        let mut build = Build {
-            worker: WorkerId::new(self.worker),
-            workers: self.workers,
-            ports: self.ports.iter().map(|port| port.name()).collect(),
-            reasons: self.reasons,
-            counters: Vec::new(),
-        };
-        let pipeline = (self.build)(&mut build);
         let queue_name = |lane: &Lane| (self.ports[lane.port.index()].name().to_owned(), lane.queue);
         let layout = Layout {
             queues: lanes.iter().map(queue_name).collect(),

@@ -11,6 +11,9 @@ pub(super) struct Share {
     pub(super) queues: Vec<(PortId, u32)>,
 }
 
+/// Queues of one worker at most: as many as it can sleep on.
+pub(super) const QUEUES_MAX: usize = 63;
+
 /// Deals queues to workers in turn: queue `i` of each port goes to worker `i` modulo their number, so that
 /// a worker can forward between all ports that have as many queues as there are workers.
 pub(super) fn plan(
@@ -54,6 +57,12 @@ pub(super) fn plan(
             queues: Vec::new(),
         })
         .collect();
+    let most = ports.iter().map(|queues| queues.len().div_ceil(count)).sum::<usize>();
+    if most > QUEUES_MAX {
+        return Err(Error::config(format!(
+            "{most} queues for one worker: {QUEUES_MAX} at most, so more workers are needed"
+        )));
+    }
     for (port, queues) in ports.iter().enumerate() {
         for (index, queue) in queues.iter().enumerate() {
             shares[index % count].queues.push((PortId(port as u8), *queue));

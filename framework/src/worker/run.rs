@@ -20,7 +20,7 @@ const ASK_EVERY: Duration = Duration::from_millis(500);
 
 /// How long a worker sleeps at most: its stages' timers want to run.
 const SLEEP_MS: u8 = 10;
-/// As above, where a queue has nothing to sleep on.
+/// As above, where a queue has nothing to sleep on, or a stage holds packets.
 const NAP_MS: u8 = 1;
 
 /// How far the workers of a runtime are on their way to the end: one that has nothing left waits for those
@@ -72,7 +72,7 @@ impl<P: Pipeline> Run<P> {
             } else {
                 empty = empty.saturating_add(1);
             }
-            let now = self.turn.last_now();
+            let now = self.turn.began();
             if now >= next_publish {
                 if now >= next_ask {
                     next_ask = now + ASK_EVERY;
@@ -127,6 +127,8 @@ impl<P: Pipeline> Run<P> {
     #[cold]
     fn sleep(&mut self) {
         self.publish();
+        // Held packets wait for a timer of the stage that holds them.
+        let holds = self.turn.holds();
         let waker = &self.mailbox.waker;
         waker.going_to_sleep();
         if self.mailbox.waiting() == 0 && !self.turn.has_inbox() {
@@ -137,7 +139,7 @@ impl<P: Pipeline> Run<P> {
             for (place, fd) in fds[1..].iter_mut().zip(lanes.flatten()) {
                 *place = Some(fd);
             }
-            poll_for(&fds, if blind { NAP_MS } else { SLEEP_MS });
+            poll_for(&fds, if blind || holds { NAP_MS } else { SLEEP_MS });
             self.turn.counters.sleeps += 1;
         }
         waker.woken();

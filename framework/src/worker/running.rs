@@ -112,6 +112,8 @@ impl Shared {
                 others: self.others.clone(),
                 idle: making.settings.idle,
             };
+            // Before traffic is let in: the first packets would find no frame.
+            run.turn.service();
             run.publish();
             let _ = self.seen[worker].set(seen);
             let _ = ready.send(Ok(()));
@@ -232,8 +234,8 @@ impl Running {
     /// [`configured`](Self::configured) tells when it is in force everywhere.
     ///
     /// # Errors
-    /// [`Error::Busy`] where a worker has not taken the last fifteen yet, [`Error::Stopped`] where all have
-    /// ended; then no worker gets this one.
+    /// [`Error::Busy`] where a worker has not taken the last fifteen yet; then no worker gets this one.
+    /// [`Error::Stopped`] where all have ended, or are about to.
     pub fn publish<T: Any + Send + Sync>(&self, configuration: Arc<T>) -> Result<u64> {
         if self.ended() {
             return Err(Error::Stopped);

@@ -30,7 +30,7 @@ pub(super) struct Turn<P> {
     pub(super) counters: Box<WorkerCounters>,
     hand_over: HandOver,
     /// By port: the first of this worker's lanes on it.
-    egress: [Option<u8>; MAX_PORTS],
+    egress: [Option<u16>; MAX_PORTS],
     /// Packets that a batch receives at most.
     budget: usize,
     tick_every: Duration,
@@ -48,7 +48,7 @@ impl<P: Pipeline> Turn<P> {
     ) -> Self {
         let mut egress = [None; MAX_PORTS];
         for (index, lane) in lanes.iter().enumerate().rev() {
-            egress[lane.port.index()] = Some(index as u8);
+            egress[lane.port.index()] = Some(index as u16);
         }
         Self {
             counters: WorkerCounters::new(lanes.len(), pipeline.names().len()),
@@ -87,9 +87,9 @@ impl<P: Pipeline> Turn<P> {
         packets
     }
 
-    /// When the last turn began.
-    pub(super) fn last_now(&self) -> Time {
-        self.batch.now()
+    /// When the last turn began, by the system's clock: a capture's stands still at its end.
+    pub(super) fn began(&self) -> Time {
+        if self.clocked { Time::monotonic() } else { self.batch.now() }
     }
 
     /// A port's own clock, where one has it, else the system's.
@@ -206,8 +206,9 @@ impl<P: Pipeline> Turn<P> {
         all
     }
 
+    /// Lends frames to the ports, takes back those sent, and beats.
     #[inline(always)]
-    fn service(&mut self) {
+    pub(super) fn service(&mut self) {
         for (lane, counters) in self.lanes.iter_mut().zip(&mut self.counters.queues) {
             counters.wakeups += lane.io.service(self.batch.pool());
             lane.io.beat();
@@ -235,6 +236,11 @@ impl<P: Pipeline> Turn<P> {
     /// Whether another worker has handed a packet over that waits to be taken.
     pub(super) fn has_inbox(&self) -> bool {
         self.hand_over.waiting()
+    }
+
+    /// Whether a stage holds packets.
+    pub(super) fn holds(&mut self) -> bool {
+        self.batch.pool().ledger().held.outside() > 0
     }
 
     /// Whether no port will ever bring a packet again.

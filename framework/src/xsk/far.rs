@@ -1,6 +1,6 @@
 //! The far side of a queue's four rings: what the kernel is to a socket, for a memory port.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use super::Descriptor;
 use super::access::{Reader, Writer};
@@ -17,20 +17,41 @@ pub(crate) struct Far {
     rx: Producer<Descriptor>,
     tx: Consumer<Descriptor>,
     completion: Producer<u64>,
+    memory: SharedMemory,
+}
+
+/// The frames' memory and the size of one, known to the far side once a worker has opened the near one.
+type SharedMemory = Arc<OnceLock<(Arc<dyn Region>, usize)>>;
+
+/// The near side of a queue, until a worker opens it.
+pub(crate) struct Near {
+    rings: FrameRings,
+    memory: SharedMemory,
+}
+
+impl Near {
+    /// The rings, for frames of `frame_size` bytes in `region`.
+    pub(crate) fn open(mut self, region: &Arc<dyn Region>, frame_size: usize) -> FrameRings {
+        // Not set before: opening consumes the only near side.
+        let _ = self.memory.set((region.clone(), frame_size));
+        // SAFETY: the far side works on what was just set, and on nothing else.
+        unsafe { self.rings.work_on(region.base()) };
+        self.rings
+    }
 }
 
 /// Bytes that a card leaves free before a packet: `XDP_PACKET_HEADROOM`.
 const HEADROOM: u64 = 256;
 
 /// Both sides of a queue with rings of `size` descriptors.
-pub(crate) fn queue(size: u32) -> (FrameRings, Far) {
+pub(crate) fn queue(size: u32) -> (Near, Far) {
     let (fill, far_fill) = pair(size);
     let (far_rx, rx) = pair(size);
     let (tx, far_tx) = pair(size);
     let (far_completion, completion) = pair(size);
     // SAFETY: `Far`, the only holder of the other ends, returns each address once, and to the ring it
-    // belongs on; see its methods. That one pool is used is the memory port's part: a queue has one worker.
-    let near = unsafe {
+    // belongs on; see its methods.
+    let rings = unsafe {
         FrameRings::new(
             Writer::Native(fill),
             Reader::Native(rx),
@@ -38,20 +59,17 @@ pub(crate) fn queue(size: u32) -> (FrameRings, Far) {
             Reader::Native(completion),
         )
     };
-    (near, Far { fill: far_fill, rx: far_rx, tx: far_tx, completion: far_completion })
+    let memory = SharedMemory::default();
+    let near = Near { rings, memory: memory.clone() };
+    (near, Far { fill: far_fill, rx: far_rx, tx: far_tx, completion: far_completion, memory })
 }
 
 impl Far {
-    /// Delivers a packet in frames of `frame_size` bytes, of which each takes at most `segment` bytes.
-    /// False, with nothing taken, where the fill ring has too few frames or the RX ring is full.
-    pub(crate) fn deliver(
-        &mut self,
-        region: &Arc<dyn Region>,
-        frame_size: usize,
-        segment: usize,
-        bytes: &[u8],
-    ) -> bool {
-        let segment = segment.min(frame_size - HEADROOM as usize);
+    /// Delivers a packet in frames of which each takes at most `segment` bytes. False, with nothing taken,
+    /// where no worker has opened the queue, the fill ring has too few frames, or the RX ring is full.
+    pub(crate) fn deliver(&mut self, segment: usize, bytes: &[u8]) -> bool {
+        let Some((region, frame_size)) = self.memory.get() else { return false };
+        let segment = segment.min(*frame_size - HEADROOM as usize);
         let count = bytes.len().div_ceil(segment).max(1) as u32;
         if self.fill.available(count) < count || self.rx.free(count) < count {
             return false;
@@ -78,7 +96,12 @@ impl Far {
     }
 
     /// Delivers up to `count` packets of `len` bytes, whatever the frames hold: a null device.
+    ///
+    /// # Panics
+    /// If a frame has no room for `len` bytes.
     pub(crate) fn deliver_unwritten(&mut self, count: u32, len: u32) -> u32 {
+        let Some((_, frame_size)) = self.memory.get() else { return 0 };
+        assert!(u64::from(len) + HEADROOM <= *frame_size as u64, "packets of {len} bytes in frames of {frame_size}");
         let count = self.rx.free(count).min(count);
         let mut taken = 0;
         for frames in self.fill.peek(count).parts() {
@@ -91,12 +114,8 @@ impl Far {
     }
 
     /// Takes up to `max` segments that were sent and shows each, with whether its packet goes on.
-    pub(crate) fn collect(
-        &mut self,
-        region: &Arc<dyn Region>,
-        max: u32,
-        mut each: impl FnMut(&[u8], bool),
-    ) -> u32 {
+    pub(crate) fn collect(&mut self, max: u32, mut each: impl FnMut(&[u8], bool)) -> u32 {
+        let Some((region, _)) = self.memory.get() else { return 0 };
         let max = self.completion.free(max).min(max);
         let (completion, base, len) = (&mut self.completion, region.base(), region.len());
         let taken = self.tx.consume(max, |sent| {

@@ -1,6 +1,8 @@
 //! The near side of a queue's four rings, in frames instead of addresses: the one place where the
 //! other side's word for an address becomes a frame token again.
 
+use std::ptr::NonNull;
+
 use xsk_rs::{CompQueue, FillQueue, RxQueue, TxQueue};
 
 use super::Descriptor;
@@ -16,10 +18,12 @@ pub(crate) const CONTINUED: u32 = 1;
 ///   fill ──► other side ──► rx        tx ──► other side ──► completion
 /// ```
 pub(crate) struct FrameRings {
-    pub(crate) fill: Writer<u64, FillQueue>,
-    pub(crate) rx: Reader<Descriptor, RxQueue>,
-    pub(crate) tx: Writer<Descriptor, TxQueue>,
-    pub(crate) completion: Reader<u64, CompQueue>,
+    pub(super) fill: Writer<u64, FillQueue>,
+    pub(super) rx: Reader<Descriptor, RxQueue>,
+    pub(super) tx: Writer<Descriptor, TxQueue>,
+    pub(super) completion: Reader<u64, CompQueue>,
+    /// The address of the frames that the other side works on; 0 before that is said.
+    region: usize,
     /// Frames lent for receiving that have not come back.
     lent: u32,
 }
@@ -28,14 +32,28 @@ impl FrameRings {
     /// # Safety
     /// The other side of the rings is the kernel, or behaves as it does: on `rx` it puts only addresses
     /// in frames that it took from `fill`, on `completion` only addresses that it took from `tx`, each
-    /// once. All methods are called with one and the same pool, whose region the other side works on.
+    /// once.
     pub(crate) unsafe fn new(
         fill: Writer<u64, FillQueue>,
         rx: Reader<Descriptor, RxQueue>,
         tx: Writer<Descriptor, TxQueue>,
         completion: Reader<u64, CompQueue>,
     ) -> Self {
-        Self { fill, rx, tx, completion, lent: 0 }
+        Self { fill, rx, tx, completion, region: 0, lent: 0 }
+    }
+
+    /// Says where the frames lie: those of the one pool that the rings are used with.
+    ///
+    /// # Safety
+    /// The other side works on this region.
+    pub(super) unsafe fn work_on(&mut self, region: NonNull<u8>) {
+        self.region = region.as_ptr().addr();
+    }
+
+    /// Addresses mean nothing in another pool: claimed there, they would be tokens for frames in use.
+    #[inline(always)]
+    fn check(&self, pool: &Pool) {
+        assert!(self.region == pool.address(), "the queue's frames are another worker's");
     }
 
     /// Claims up to `max` received frames (64 at most) and hands each to `each`, with whether its packet
@@ -49,6 +67,7 @@ impl FrameRings {
         state: S,
         mut each: impl FnMut(S, Option<Frame>, bool) -> S,
     ) -> (u32, S) {
+        self.check(pool);
         let descriptors = self.rx.drain(max);
         let count = descriptors.len() as u32;
         let mut claims = pool.claims(u64::from(count));
@@ -62,6 +81,18 @@ impl FrameRings {
         (count, state)
     }
 
+    /// Places in the TX ring: exact where fewer than `want`.
+    #[inline(always)]
+    pub(crate) fn room_to_send(&mut self, want: u32) -> u32 {
+        self.tx.free(want)
+    }
+
+    /// Shows what was written to the TX ring to the other side.
+    #[inline(always)]
+    pub(crate) fn submit(&mut self) {
+        self.tx.submit();
+    }
+
     /// Frames lent for receiving that have not come back: in the fill ring, with the other side, or in
     /// the RX ring.
     pub(crate) fn lent(&self) -> u32 {
@@ -69,9 +100,10 @@ impl FrameRings {
     }
 
     /// Writes frames to the TX ring until `frames` ends or the ring is full, and shows them to the other
-    /// side at the next `tx.submit`. Of each frame is said whether its packet goes on in the next.
+    /// side at the next [`submit`](Self::submit). Of each frame is said whether its packet goes on in the next.
     #[inline(always)]
     pub(crate) fn send(&mut self, pool: &mut Pool, frames: impl Iterator<Item = (Frame, bool)>) -> u32 {
+        self.check(pool);
         let mut lends = pool.lends();
         self.tx.extend(frames.map(|(frame, continued)| {
             let len = frame.len() as u32;
@@ -83,6 +115,7 @@ impl FrameRings {
     /// Takes back all frames that were sent.
     #[inline(always)]
     pub(crate) fn reclaim(&mut self, pool: &mut Pool) {
+        self.check(pool);
         loop {
             let mut reclaims = pool.reclaims();
             let addresses = self.completion.drain(u32::MAX);
@@ -101,6 +134,7 @@ impl FrameRings {
     /// Lends up to `count` free frames for receiving; returns how many.
     #[inline(always)]
     pub(crate) fn refill(&mut self, pool: &mut Pool, count: u32) -> u32 {
+        self.check(pool);
         let room = self.fill.free(count).min(count);
         // From the end, which is where they are taken off.
         let lent = self.fill.extend(pool.free_addresses(room).iter().rev().copied());

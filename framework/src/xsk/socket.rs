@@ -13,6 +13,8 @@ use super::access::{LibraryQueues, Rings};
 use super::frames::FrameRings;
 use super::mapped::Sizes;
 use super::umem::{errno, ring_entries};
+use crate::mem::Region as _;
+
 use super::{BusyPoll, Error, Mode, Statistics, Umem, sockopt};
 
 /// Which mode is wanted.
@@ -176,9 +178,12 @@ impl Socket {
         let ring_access = if rings.owners.is_some() { RingAccess::Native } else { RingAccess::Library };
         let granted = Granted { mode, ring_access, busy_poll, tx_budget, send_buffer_bytes };
         let Rings { rx, tx, fill, completion, owners } = rings;
-        // SAFETY: the other side is the kernel. A socket's queue has one worker, and that worker one pool:
-        // the one over this UMEM.
-        let rings = unsafe { FrameRings::new(fill, rx, tx, completion) };
+        // SAFETY: the other side is the kernel, and works on the socket's UMEM.
+        let rings = unsafe {
+            let mut rings = FrameRings::new(fill, rx, tx, completion);
+            rings.work_on(umem.base());
+            rings
+        };
         Ok(Self { rings, name, granted, fd, _owners: owners, _alive: alive })
     }
 

@@ -77,6 +77,11 @@ pub(crate) struct Umem {
     config: UmemConfig,
 }
 
+const _: fn() = || {
+    fn shared_between_threads<T: Send + Sync>() {}
+    shared_between_threads::<xsk_rs::Umem>();
+};
+
 // SAFETY: the pointer is only handed out, never followed here; xsk-rs's handle is Send and Sync.
 unsafe impl Send for Umem {}
 // SAFETY: as above.

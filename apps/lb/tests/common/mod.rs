@@ -31,7 +31,7 @@ pub(crate) struct Net {
     decaps: Mutex<Vec<Decap>>,
     folder: tempfile::TempDir,
     // Last: what runs on it goes first.
-    _bed: Testbed,
+    pub(crate) bed: Testbed,
 }
 
 impl Net {
@@ -59,7 +59,7 @@ impl Net {
         };
         let reals = (1..=reals).map(real).collect();
         let folder = tempfile::tempdir().unwrap();
-        Self { client, lb, reals, switch, decaps: Mutex::default(), folder, _bed: bed }
+        Self { client, lb, reals, switch, decaps: Mutex::default(), folder, bed }
     }
 
     /// Has all reals take outer headers off.
@@ -149,6 +149,7 @@ impl Balancer<'_> {
         };
         let counts = Counts { received: count("received"), sent: count("sent"), dropped: count("dropped") };
         assert_eq!(counts.received, counts.sent + counts.dropped);
+        self.net.own_address_answers();
         counts
     }
 }
