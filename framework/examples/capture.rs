@@ -93,6 +93,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         vec![InterfaceDescriptionOption::IfName(interface.into()), InterfaceDescriptionOption::IfTsResol(9)];
     file.write_block(&description.into_block())?;
 
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in signal_hook::consts::TERM_SIGNALS {
+        signal_hook::flag::register(*signal, stop.clone())?;
+    }
     let (send, seen) = sync_channel(4096);
     let running = Runtime::builder()
         .port(XdpPort::new(interface, Steering::All))
@@ -101,10 +105,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             (capture, MirrorIp(build.drop_reason("capture.no_ip", "The packet is not IP.")))
         })
         .start()?;
-    let stop = Arc::new(AtomicBool::new(false));
-    for signal in signal_hook::consts::TERM_SIGNALS {
-        signal_hook::flag::register(*signal, stop.clone())?;
-    }
+    println!("capturing from {interface}");
     let mut written = Ok(());
     let stats = running.run_until(|running| {
         written = write(&mut file, &seen, &running.stats());

@@ -61,14 +61,14 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = std::env::args().skip(1);
     let interface = arguments.next().ok_or("usage: count INTERFACE [PORT]...")?;
     let ports = arguments.map(|port| port.parse()).collect::<Result<Vec<u16>, _>>()?;
-    let running = Runtime::builder()
-        .port(XdpPort::new(&interface, Steering::All))
-        .pipeline(move |build| Count::new(build, &ports))
-        .start()?;
     let stop = Arc::new(AtomicBool::new(false));
     for signal in signal_hook::consts::TERM_SIGNALS {
         signal_hook::flag::register(*signal, stop.clone())?;
     }
+    let running = Runtime::builder()
+        .port(XdpPort::new(&interface, Steering::All))
+        .pipeline(move |build| Count::new(build, &ports))
+        .start()?;
     let mut next = Instant::now();
     running.run_until(|running| {
         if Instant::now() >= next {

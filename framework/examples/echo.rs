@@ -21,14 +21,14 @@ impl Stage for Mirror {
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let interface = std::env::args().nth(1).ok_or("usage: echo INTERFACE")?;
-    let running = Runtime::builder()
-        .port(XdpPort::new(&interface, Steering::All))
-        .pipeline(|_worker| Mirror)
-        .start()?;
     let stop = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
     for signal in signal_hook::consts::TERM_SIGNALS {
         signal_hook::flag::register(*signal, stop.clone())?;
     }
+    let running = Runtime::builder()
+        .port(XdpPort::new(&interface, Steering::All))
+        .pipeline(|_worker| Mirror)
+        .start()?;
     let stats = running.run_until(|_| stop.load(std::sync::atomic::Ordering::Relaxed))?;
     println!("{} packets in, {} out", stats.received(), stats.sent());
     Ok(())

@@ -24,6 +24,10 @@ impl Stage for Cable {
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [left, right] = arguments.as_slice() else { return Err("usage: forward INTERFACE INTERFACE".into()) };
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in signal_hook::consts::TERM_SIGNALS {
+        signal_hook::flag::register(*signal, stop.clone())?;
+    }
     let running = Runtime::builder()
         .port(XdpPort::new(left, Steering::All))
         .port(XdpPort::new(right, Steering::All))
@@ -32,10 +36,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             Cable(ports.next().expect("two were given"), ports.next().expect("two were given"))
         })
         .start()?;
-    let stop = Arc::new(AtomicBool::new(false));
-    for signal in signal_hook::consts::TERM_SIGNALS {
-        signal_hook::flag::register(*signal, stop.clone())?;
-    }
+    println!("forwarding between {left} and {right}");
     let stats = running.run_until(|_| stop.load(Ordering::Relaxed))?;
     for queue in stats.queues() {
         println!("{}: {} packets in, {} out", queue.port, queue.received, queue.sent);

@@ -69,7 +69,9 @@ fn a_packet_arrives_once_in_order_and_with_its_metadata() {
     });
     assert_adds_up(&stats);
     assert_eq!(stats.workers[0].handed_over + stats.dropped("hand_over_full"), 20_000);
-    assert_eq!((stats.workers[1].taken_over, stats.workers[1].handed_over), (stats.sent(), 0));
+    // On a busy machine the collector, too, may be behind.
+    let second = &stats.workers[1];
+    assert_eq!((second.taken_over, second.handed_over), (stats.sent() + stats.dropped("tx_full"), 0));
     let numbers: Vec<_> =
         sent[0].iter().map(|packet| u32::from_be_bytes(packet[1..5].try_into().unwrap())).collect();
     assert_eq!(numbers.len() as u64, stats.sent());

@@ -2,7 +2,7 @@
 
 use std::net::UdpSocket;
 
-use afx_testbed::{Link, Signal, Testbed, wait_for};
+use afx_testbed::{Link, Signal, Testbed};
 
 use crate::support::*;
 
@@ -13,7 +13,7 @@ fn forward_is_a_cable() {
     net.link(Link::between(client.end("eth0").address("10.0.0.1/24"), middle.end("eth1"))).unwrap();
     net.link(Link::between(server.end("eth0").address("10.0.0.2/24"), middle.end("eth2"))).unwrap();
     let process = middle.command(example("forward")).args(["eth1", "eth2"]).spawn().unwrap();
-    wait_for("its programs", PATIENCE, || middle.xdp_program("eth2").unwrap().is_some()).unwrap();
+    process.wait_for_output("forwarding between eth1 and eth2", PATIENCE).unwrap();
     client.command("ping").args(["-c", "3", "-i", "0.2", "-W", "30", "10.0.0.2"]).check().unwrap();
     process.signal(Signal::SIGTERM).unwrap();
     assert!(process.wait().unwrap().success(), "{}", process.stderr());
@@ -28,7 +28,8 @@ fn count_tells_protocols_and_ports_apart() {
     let (_net, a, b) = pair("excount", 1);
     a.neighbour("eth0", "10.0.0.2".parse().unwrap(), b.mac("eth0").unwrap()).unwrap();
     let process = b.command(example("count")).args(["eth0", "53", "443"]).spawn().unwrap();
-    wait_for("its program", PATIENCE, || b.xdp_program("eth0").unwrap().is_some()).unwrap();
+    // From then on all that comes is counted.
+    process.wait_for_output("0 packets: ", PATIENCE).unwrap();
     let socket = a.run(|| UdpSocket::bind("10.0.0.1:0")).unwrap().unwrap();
     for (port, packets) in [(53, 7), (443, 5), (99, 3)] {
         for _ in 0..packets {
@@ -48,7 +49,7 @@ fn capture_shows_what_became_of_each_packet() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("verdicts.pcapng");
     let process = b.command(example("capture")).arg("eth0").arg(&path).spawn().unwrap();
-    wait_for("its program", PATIENCE, || b.xdp_program("eth0").unwrap().is_some()).unwrap();
+    process.wait_for_output("capturing from eth0", PATIENCE).unwrap();
     // Nobody answers ARP: dropped as no IP. With the neighbour known, pings come back as they were sent.
     let ping = || a.command("ping").args(["-c", "2", "-i", "0.2", "-W", "1", "10.0.0.2"]).output().unwrap();
     ping();

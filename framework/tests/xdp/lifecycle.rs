@@ -68,10 +68,11 @@ fn the_echo_example_ends_well_by_every_signal() {
     for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGKILL, Signal::SIGTERM] {
         let process = b.command(example("echo")).arg("eth0").spawn().unwrap();
         wait_for("its program", PATIENCE, || b.xdp_program("eth0").unwrap().is_some()).unwrap();
+        let before = a.packet_counters("eth0").unwrap().rx_packets;
         wait_for("packets that come back", PATIENCE, || {
             // The kernel of `b` does not answer: what comes back is what was sent.
             let _ = a.command("ping").args(["-c", "1", "-W", "1", "10.0.0.2"]).output().unwrap();
-            a.packet_counters("eth0").unwrap().rx_packets > 0
+            a.packet_counters("eth0").unwrap().rx_packets >= before + 3
         })
         .unwrap();
         process.signal(signal).unwrap();
