@@ -106,11 +106,13 @@ fn send(interface: u32, packet: &[u8; LENGTH], stop: &AtomicBool) -> Result<()> 
     let context = [0, LENGTH as u32, 0, interface, 0, 0].map(u32::to_ne_bytes).concat();
     while !stop.load(Ordering::Relaxed) {
         let mut context = context.clone();
-        let mut input = ProgramInput::default();
-        input.context_in = Some(&mut context);
-        input.data_in = Some(packet);
-        input.flags = LIVE_FRAMES;
-        input.repeat = PER_CALL;
+        let input = ProgramInput {
+            context_in: Some(&mut context),
+            data_in: Some(packet),
+            flags: LIVE_FRAMES,
+            repeat: PER_CALL,
+            ..ProgramInput::default()
+        };
         source.test_run(input).context("BPF_PROG_TEST_RUN with live frames (Linux 5.18)")?;
     }
     Ok(())

@@ -55,7 +55,7 @@ fn measure(name: &str, kind: Kind, count: usize, during: Duration) -> Result<Row
         ratio_high: None,
         rounds: count,
     };
-    let ours = || rig.rate(|host| Ok(app(host, kind, rig.interfaces())?), during);
+    let ours = || rig.rate(|host| app(host, kind, rig.interfaces()), during);
     if row.peer_settings.is_some() {
         let theirs = || rig.rate(|host| Ok(host.command(testpmd::PROGRAM).args(&arguments).spawn()?), during);
         row.fill(&rounds(name, count, Better::More, ours, theirs)?);
