@@ -11,6 +11,7 @@
 
 mod app;
 mod core;
+mod huge;
 mod memory;
 mod paired;
 mod rings;
@@ -85,6 +86,7 @@ fn main() -> Result<()> {
             bail!("no measurement {name}: there are {}", known.join(", "));
         }
     }
+    let _pages = huge::HugePages::reserve();
     let mut rows = Vec::new();
     for (name, measure) in ALL {
         if !arguments.names.is_empty() && !arguments.names.iter().any(|wanted| wanted == name) {

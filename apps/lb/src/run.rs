@@ -69,7 +69,7 @@ fn serve(mut service: Service, file: &Path, signals: &mut Signals, drain: Durati
                 _ => {
                     until = Some(Instant::now() + drain);
                     let table = service.monitor().table();
-                    let connections = table.connections - table.closing;
+                    let connections = table.connections.saturating_sub(table.closing);
                     tracing::info!(connections, "stopping, within {} s", drain.as_secs());
                 }
             }
@@ -77,7 +77,7 @@ fn serve(mut service: Service, file: &Path, signals: &mut Signals, drain: Durati
         // A client that said its last word is not waited for.
         let drained = || {
             let table = service.monitor().table();
-            table.connections == table.closing
+            table.connections <= table.closing
         };
         if service.ended() || until.is_some_and(|until| Instant::now() >= until || drained()) {
             break;

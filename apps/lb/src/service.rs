@@ -75,8 +75,10 @@ impl Service {
         if let Err(error) = self.steer(&config).and_then(|()| self.serve(&config, &resolutions)) {
             self.watch();
             self.outdated = true;
-            self.steer(&self.config)?;
-            return Err(error.context("nothing was changed"));
+            return Err(match self.steer(&self.config) {
+                Ok(()) => error.context("nothing was changed"),
+                Err(back) => error.context(format!("the old steering could not be put back ({back:#})")),
+            });
         }
         self.config = config;
         self.watch();
@@ -139,8 +141,11 @@ impl Service {
 
     /// Has workers balance by a configuration, and waits until they do.
     fn serve(&mut self, config: &Config, resolutions: &Resolutions) -> Result<()> {
-        let services = make_services(&mut self.directory, config, &self.interfaces, resolutions)?;
+        // On a copy: where workers cannot be told, their reals keep the identities that they have.
+        let mut directory = self.directory.clone();
+        let services = make_services(&mut directory, config, &self.interfaces, resolutions)?;
         let number = self.running.publish(Arc::new(services))?;
+        self.directory = directory;
         let deadline = Instant::now() + CONFIGURE_WITHIN;
         while !self.running.configured(number) && !self.running.ended() {
             if Instant::now() > deadline {

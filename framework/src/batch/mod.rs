@@ -17,6 +17,7 @@
 //! }
 //! ```
 
+mod filler;
 mod held;
 mod meta;
 mod packet;
@@ -30,6 +31,7 @@ pub use packet::Packet;
 pub use reason::{DropReason, Reason};
 pub use slots::{Slot, Slots};
 
+pub(crate) use filler::{Filler, Heads, Progress};
 pub(crate) use held::Discarded;
 pub(crate) use meta::Meta;
 pub(crate) use reason::{Reasons, builtin};
@@ -300,88 +302,6 @@ impl Drop for Batch {
     }
 }
 
-/// The places of an empty batch, filled in order; see [`Batch::fill`].
-pub(crate) struct Filler<'b> {
-    places: &'b mut [Frame; BATCH],
-    segments: &'b mut Segments,
-    tails: &'b mut [u32; BATCH],
-    segmented: &'b mut u64,
-}
-
-/// How far a [`Filler`] has come: kept apart from it, so that it stays in registers.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Progress {
-    packets: usize,
-    /// The last packet goes on in the next frame.
-    open: bool,
-}
-
-impl Progress {
-    /// Packets so far.
-    #[inline(always)]
-    pub(crate) fn packets(self) -> usize {
-        self.packets
-    }
-
-    /// Whether the last packet is not complete.
-    #[inline(always)]
-    pub(crate) fn is_open(self) -> bool {
-        self.open
-    }
-}
-
-impl Filler<'_> {
-    #[inline(always)]
-    pub(crate) fn progress(&self) -> Progress {
-        Progress { packets: 0, open: false }
-    }
-
-    /// Adds a frame: a packet's first or, where the one before it was to be continued, its next.
-    ///
-    /// # Panics
-    /// If the batch is full.
-    #[inline(always)]
-    pub(crate) fn push(&mut self, progress: Progress, frame: Frame, continued: bool) -> Progress {
-        let mut packets = progress.packets;
-        if progress.open {
-            self.append(packets - 1, frame);
-        } else {
-            frame.prefetch();
-            self.places[packets] = frame;
-            packets += 1;
-        }
-        Progress { packets, open: continued }
-    }
-
-    #[cold]
-    fn append(&mut self, last: usize, frame: Frame) {
-        self.tails[last] = self.segments.append(self.tails[last], frame);
-        *self.segmented |= 1 << last;
-    }
-}
-
-/// The first frames of a batch's packets; see [`Batch::drain_heads`].
-pub(crate) struct Heads<'b>(&'b mut [Frame; BATCH]);
-
-impl Heads<'_> {
-    #[inline(always)]
-    pub(crate) fn len(&self, slot: Slot) -> usize {
-        self.0[slot.index()].len()
-    }
-
-    /// The frames of the first `count` slots.
-    #[inline(always)]
-    pub(crate) fn first(&mut self, count: u32) -> std::slice::IterMut<'_, Frame> {
-        let count = BATCH.min(count as usize);
-        self.0[..count].iter_mut()
-    }
-
-    #[inline(always)]
-    pub(crate) fn take(&mut self, slot: Slot) -> Frame {
-        std::mem::replace(&mut self.0[slot.index()], Frame::EMPTY)
-    }
-}
-
 fn copy_bytes(from: &[u8], to: &mut Frame) {
     let headroom_short = !to.set_len(from.len());
     if headroom_short {
@@ -418,8 +338,8 @@ impl Batch {
     pub(crate) fn fill(&mut self, receive: impl FnOnce(&mut Pool, &mut Filler<'_>) -> Progress) {
         debug_assert!(self.occupied == 0);
         let Self { pool, frames, segments, tails, segmented, .. } = self;
-        let mut filler = Filler { places: frames, segments, tails, segmented };
-        let count = receive(pool, &mut filler).packets;
+        let mut filler = Filler::new(frames, segments, tails, segmented);
+        let count = receive(pool, &mut filler).packets();
         self.occupied = if count == BATCH { u64::MAX } else { (1 << count) - 1 };
         self.live = self.occupied;
     }
@@ -427,7 +347,7 @@ impl Batch {
     /// Gives `send` the pool and the packets' first frames, to be taken by slot.
     #[inline(always)]
     pub(crate) fn drain_heads<R>(&mut self, send: impl FnOnce(&mut Pool, &mut Heads<'_>) -> R) -> R {
-        send(&mut self.pool, &mut Heads(&mut self.frames))
+        send(&mut self.pool, &mut Heads::new(&mut self.frames))
     }
 
     /// Adds a copy of some bytes as a further segment. False where no frame is free.

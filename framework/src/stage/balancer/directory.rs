@@ -32,7 +32,7 @@ pub struct RealDefinition {
 ///
 /// A real keeps its identity over changes for as long as it is defined. One that is taken out keeps its
 /// identity from being given to another until no worker can hold it any more.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Directory {
     ids: RealIds,
     known: BTreeMap<(Vip, IpAddr), RealId>,
@@ -42,7 +42,7 @@ pub struct Directory {
     tables: Vec<Made>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Made {
     size: TableSize,
     seed: [u64; 2],

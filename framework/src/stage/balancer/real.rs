@@ -57,7 +57,7 @@ impl RealId {
 /// ids.release(first);
 /// assert!(ids.allocate() != Some(first));
 /// ```
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct RealIds {
     /// Of each index ever used: the generation of its present or next identity.
     generations: Vec<u16>,
