@@ -128,6 +128,8 @@ impl Stage for Chaos {
     }
 
     fn drain(&mut self, _: &mut Batch) -> bool {
+        // What was collected goes back to the pool, and is not to be collected again.
+        self.collecting = false;
         self.held.clear();
         true
     }

@@ -61,6 +61,7 @@ fn lacks_rights(error: &anyhow::Error) -> bool {
 
 fn serve(mut service: Service, file: &Path, signals: &mut Signals, drain: Duration) -> Result<()> {
     let mut until: Option<Instant> = None;
+    let mut drained = 0u32;
     loop {
         for signal in signals.pending() {
             match signal {
@@ -74,12 +75,10 @@ fn serve(mut service: Service, file: &Path, signals: &mut Signals, drain: Durati
                 }
             }
         }
-        // A client that said its last word is not waited for.
-        let drained = || {
-            let table = service.monitor().table();
-            table.connections <= table.closing
-        };
-        if service.ended() || until.is_some_and(|until| Instant::now() >= until || drained()) {
+        // A client that said its last word is not waited for. Seen twice, since a worker may just be counting.
+        let table = service.monitor().table();
+        drained = if table.connections <= table.closing { drained.saturating_add(1) } else { 0 };
+        if service.ended() || until.is_some_and(|until| Instant::now() >= until || drained >= 2) {
             break;
         }
         if let Err(error) = service.follow(LOOK_EVERY) {

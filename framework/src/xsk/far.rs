@@ -101,7 +101,10 @@ impl Far {
     /// If a frame has no room for `len` bytes.
     pub(crate) fn deliver_unwritten(&mut self, count: u32, len: u32) -> u32 {
         let Some((_, frame_size)) = self.memory.get() else { return 0 };
-        assert!(u64::from(len) + HEADROOM <= *frame_size as u64, "packets of {len} bytes in frames of {frame_size}");
+        assert!(
+            u64::from(len) + HEADROOM <= *frame_size as u64,
+            "packets of {len} bytes in frames of {frame_size}"
+        );
         let count = self.rx.free(count).min(count);
         let mut taken = 0;
         for frames in self.fill.peek(count).parts() {
