@@ -371,7 +371,9 @@ impl Queue for XdpQueue {
     fn service(&mut self, pool: &mut Pool) -> u64 {
         let mut calls = self.kick();
         rings::service(&mut self.socket.rings, pool, self.level);
-        if self.drained && matches!(self.socket.wake_rx(), Ok(wake) if wake != Wake::NotNeeded) {
+        // Where the worker polls the card itself, a call to send has done so too.
+        let polled = calls > 0 && self.socket.granted().busy_poll.is_some();
+        if self.drained && !polled && matches!(self.socket.wake_rx(), Ok(wake) if wake != Wake::NotNeeded) {
             calls += 1;
         }
         calls
