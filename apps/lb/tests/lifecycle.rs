@@ -67,17 +67,11 @@ fn a_killed_balancer_leaves_nothing_and_starts_again_at_once() {
 /// Said to this program by the test below, for it to become a balancer with a child.
 const PARENT: &str = "AFX_TEST_PARENT";
 
-/// Not a test, but a network function of somebody's own that has started another program. Does nothing unless told.
-#[test]
-#[ignore = "a program that `a_child_that_outlives_its_parent_keeps_nothing` runs"]
-#[allow(clippy::print_stdout, reason = "says what it has started")]
+/// A network function of somebody's own that has started another program.
 fn parent() {
     struct Sink;
     impl Stage for Sink {
         fn process(&mut self, _: &mut Batch) {}
-    }
-    if std::env::var_os(PARENT).is_none() {
-        return;
     }
     let vip: std::net::IpAddr = VIP4.parse().unwrap();
     let rule = Rule::new(vip, Some(80), Some(Steered(Protocol::TCP.0))).unwrap();
@@ -92,9 +86,16 @@ fn parent() {
 
 #[test]
 fn a_child_that_outlives_its_parent_keeps_nothing() {
+    if std::env::var_os(PARENT).is_some() {
+        return parent();
+    }
     let (net, _servers) = net("lb-child");
     let program = std::env::current_exe().unwrap();
-    let command = net.lb.command(program).args(["--exact", "parent", "--ignored", "--nocapture"]);
+    let command = net.lb.command(program).args([
+        "--exact",
+        "a_child_that_outlives_its_parent_keeps_nothing",
+        "--nocapture",
+    ]);
     let parent = command.env(PARENT, "1").spawn().unwrap();
     parent.wait_for_output(".\n", PATIENCE).unwrap();
     let printed = parent.stdout();
