@@ -12,7 +12,9 @@ use crate::batch::Batch;
 use crate::error::{Error, Result};
 use crate::mem::Pool;
 use crate::worker::Memory;
-use crate::xsk::{BusyPoll, Granted, Mode, ModeWanted, Socket, SocketConfig, Wake, interface};
+use crate::xsk::{
+    BusyPoll, Granted, Mode, ModeWanted, Pages, RingAccess, Socket, SocketConfig, Wake, interface,
+};
 
 /// A network interface, through AF_XDP.
 ///
@@ -45,7 +47,7 @@ pub struct XdpPort {
 struct State {
     redirect: Option<Redirect>,
     /// Queues that are open: what was granted, and how they are.
-    open: Vec<(u32, Granted, Arc<Health>)>,
+    open: Vec<(u32, String, Arc<Health>)>,
     /// Sockets that wait for traffic to be let in.
     waiting: Vec<(u32, OwnedFd)>,
     /// The program's counters as they were when it was detached.
@@ -240,7 +242,7 @@ impl Port for XdpPort {
             .map_err(|source| self.error(format!("finding the heartbeat of queue {queue}"), source))?;
         state.waiting.push((queue, fd));
         state.open.retain(|(opened, ..)| *opened != queue);
-        state.open.push((queue, granted, health.clone()));
+        state.open.push((queue, describe(&granted, umem.pages()), health.clone()));
         state.open.sort_by_key(|(queue, ..)| *queue);
         let default_level = match granted.mode {
             Mode::Copy => self.ring_size,
@@ -288,7 +290,7 @@ impl Port for XdpPort {
             }
         }
         for (queue, granted, health) in &state.open {
-            facts.push((format!("queue {queue}"), format!("{}{}", describe(granted), health.describe())));
+            facts.push((format!("queue {queue}"), format!("{granted}{}", health.describe())));
         }
         facts
     }
@@ -302,12 +304,21 @@ impl Port for XdpPort {
     }
 }
 
-fn describe(granted: &Granted) -> String {
+/// What a queue was granted of what afx does best with.
+fn describe(granted: &Granted, pages: Pages) -> String {
     let busy_poll = match granted.busy_poll {
         Some(poll) => format!("busy polling {} packets", poll.budget),
         None => "no busy polling".into(),
     };
-    format!("{}, {busy_poll}", granted.mode)
+    let rings = match granted.ring_access {
+        RingAccess::Library => "rings through xsk-rs",
+        RingAccess::Auto | RingAccess::Native => "rings mapped",
+    };
+    let pages = match pages {
+        Pages::Huge { size } => format!("huge pages of {} MiB", size >> 20),
+        Pages::Normal => "no huge pages".into(),
+    };
+    format!("{}, {busy_poll}, {rings}, {pages}", granted.mode)
 }
 
 /// How a queue is, for whoever asks: written by its worker, and only when that changes.

@@ -43,9 +43,9 @@ use bytemuck::{Pod, Zeroable};
 pub(crate) use error::Error;
 pub use polling::BusyPoll;
 pub use socket::ModeWanted;
-pub(crate) use socket::{Granted, Socket, SocketConfig, Wake};
+pub(crate) use socket::{Granted, RingAccess, Socket, SocketConfig, Wake};
 pub(crate) use statistics::Statistics;
-pub(crate) use umem::{Umem, UmemConfig};
+pub(crate) use umem::{Pages, Umem, UmemConfig};
 
 /// How packets come from the driver to the UMEM and back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
