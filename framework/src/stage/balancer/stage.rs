@@ -8,6 +8,7 @@ use super::forward::Refusal;
 use super::monitor::{Cells, Monitor};
 use super::services::Services;
 use crate::batch::{BATCH, Batch, Packet, Reason, Slot, Slots};
+use crate::mem::PageKind;
 use crate::packet::{FlowKey, Fragment, Parsed, Protocol, embedded_flow, flow_key};
 use crate::stage::{Malformed, Snapshot, Stage};
 use crate::worker::{Build, WorkerId};
@@ -23,6 +24,9 @@ pub struct Options {
 
 /// Over how many ticks the look at all reals is spread, that shows how many connections each has.
 const PUBLISH_OVER: usize = 64;
+
+/// Bytes of a huge page, on most machines.
+const HUGE_PAGE: usize = 2 << 20;
 
 /// The load balancer of one worker. See the [module](super).
 pub struct Balancer {
@@ -111,8 +115,18 @@ impl Balancer {
             service: 0,
             kind: Kind::Error,
         };
+        let connections = Connections::new(options.capacity, options.timeouts);
+        let bytes = connections.memory_bytes();
+        if connections.page_kind() == PageKind::Normal && bytes >= HUGE_PAGE {
+            tracing::info!(
+                worker = build.worker().index(),
+                "the connection table lies on ordinary pages, where looking into it takes longer: {} huge \
+                 pages of 2 MiB more would hold it (vm.nr_hugepages)",
+                bytes.div_ceil(HUGE_PAGE)
+            );
+        }
         Self {
-            connections: Connections::new(options.capacity, options.timeouts),
+            connections,
             hasher: FlowHasher::random().expect("/dev/urandom can be read"),
             common: FlowHasher::new(services.seed),
             cells: monitor.register(),
