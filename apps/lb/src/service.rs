@@ -10,7 +10,8 @@ use afx::control::resolver::{Resolution, Resolutions, Resolver};
 use afx::packet::{MacAddress, Protocol as IpProtocol};
 use afx::port::{AttachMode, Mode, ModeWanted, PortId, Protocol as SteeredProtocol, Rule, Steering, XdpPort};
 use afx::stage::balancer::{
-    Balancer, Definition, Directory, Forwarding, Hop, Monitor, Options, RealDefinition, Services, Vip,
+    Balancer, Definition, Directory, Forwarding, Hop, Monitor, Options, RealDefinition, Services, Settings,
+    Vip,
 };
 use afx::{Idle, Running, Runtime, Stats};
 use anyhow::{Context as _, Result, bail};
@@ -235,7 +236,7 @@ fn vip_of(vip: &config::Vip) -> Vip {
         config::Protocol::Tcp => IpProtocol::TCP,
         config::Protocol::Udp => IpProtocol::UDP,
     };
-    Vip { address: vip.address, port: vip.port, protocol }
+    Vip::host(vip.address, vip.port, protocol)
 }
 
 fn make_services(
@@ -244,11 +245,11 @@ fn make_services(
     interfaces: &[Interface],
     resolutions: &Resolutions,
 ) -> Result<Services> {
-    let real = |real: &config::Real| RealDefinition { address: real.address, weight: real.weight };
+    let real = |real: &config::Real| RealDefinition::new(real.address, real.weight);
     let definitions: Vec<_> = config
         .vips
         .iter()
-        .map(|vip| Definition { vip: vip_of(vip), reals: vip.reals.iter().map(real).collect() })
+        .map(|vip| Definition::new(vip_of(vip), vip.reals.iter().map(real).collect()))
         .collect();
     let forwarding = match config.forwarding {
         config::Forwarding::Ipip { source_v4, source_v6 } => Forwarding::Ipip { source_v4, source_v6 },
@@ -264,7 +265,8 @@ fn make_services(
         hop(given.get(&(*vip, *real)).copied(), *real, interfaces, resolutions.get(real))
     };
     let Config { maglev, .. } = config;
-    Ok(directory.services(&definitions, &forwarding, maglev.table_size, maglev.seed, way)?)
+    let settings = Settings { table_size: maglev.table_size, seed: maglev.seed, ..Settings::new(forwarding) };
+    Ok(directory.services(&definitions, &settings, way)?)
 }
 
 /// The next hop to a real: the one given, or what the kernel says.
@@ -333,7 +335,11 @@ fn start(config: &Config, services: Arc<Services>, monitor: &Monitor) -> Result<
     for port in &config.ports {
         builder = builder.port(xdp_port(port, &steering));
     }
-    let options = Options { capacity: config.connections.capacity, timeouts: config.connections.timeouts };
+    let options = Options {
+        capacity: config.connections.capacity,
+        timeouts: config.connections.timeouts,
+        hasher: None,
+    };
     let monitor = monitor.clone();
     let pipeline = builder.pipeline(move |build| Balancer::new(build, &options, services.clone(), &monitor));
     Ok(pipeline.start()?)

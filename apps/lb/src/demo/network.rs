@@ -47,7 +47,7 @@ const START_WITHIN: Duration = Duration::from_secs(30);
 
 /// The VIP, as the balancer knows it.
 pub(super) fn vip() -> Vip {
-    Vip { address: IpAddr::V4(VIP), port: PORT, protocol: Protocol::TCP }
+    Vip::host(IpAddr::V4(VIP), PORT, Protocol::TCP)
 }
 
 /// What every server serves: long enough for several segments, no two lines alike.
