@@ -21,6 +21,7 @@
 
 mod build;
 pub mod checksum;
+pub mod decap;
 pub mod encap;
 mod flow;
 mod hash;
