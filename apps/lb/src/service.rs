@@ -235,7 +235,7 @@ fn vip_of(vip: &config::Vip) -> Vip {
         config::Protocol::Tcp => IpProtocol::TCP,
         config::Protocol::Udp => IpProtocol::UDP,
     };
-    Vip { address: vip.address, port: vip.port, protocol }
+    Vip { address: vip.network.addr(), port: vip.port.unwrap_or_default(), protocol }
 }
 
 fn make_services(
@@ -244,6 +244,11 @@ fn make_services(
     interfaces: &[Interface],
     resolutions: &Resolutions,
 ) -> Result<Services> {
+    for vip in &config.vips {
+        if vip.port.is_none() || vip.network.prefix_len() < vip.network.max_prefix_len() {
+            bail!("the VIP {}: prefixes and any port are not balanced yet", vip.key());
+        }
+    }
     let real = |real: &config::Real| RealDefinition { address: real.address, weight: real.weight };
     let definitions: Vec<_> = config
         .vips
@@ -252,6 +257,7 @@ fn make_services(
         .collect();
     let forwarding = match config.forwarding {
         config::Forwarding::Ipip { source_v4, source_v6 } => Forwarding::Ipip { source_v4, source_v6 },
+        config::Forwarding::Gue { .. } => bail!("forwarding by GUE is not there yet"),
         config::Forwarding::L2Dsr => Forwarding::L2Dsr,
     };
     let given: BTreeMap<(Vip, IpAddr), MacAddress> = config
@@ -314,7 +320,7 @@ fn steering(config: &Config) -> Result<Steering> {
             config::Protocol::Tcp => SteeredProtocol::TCP,
             config::Protocol::Udp => SteeredProtocol::UDP,
         };
-        Ok(Rule::new(vip.address, Some(vip.port), Some(protocol))?)
+        Ok(Rule::new(vip.network, vip.port, Some(protocol))?)
     };
     Ok(Steering::Match(config.vips.iter().map(rule).collect::<Result<_>>()?))
 }
