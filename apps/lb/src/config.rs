@@ -3,11 +3,13 @@
 //! What a [`Config`] holds is right: whoever has one need not check anything again. What a file has wrong comes
 //! back as [`Diagnostic`]s, all at once, each with its place. `lb.example.toml` explains every key.
 //!
-//! A [`Config`] changes by [`edit`], under the rules of the file, and is written as a file again by [`form`].
+//! A [`Config`] changes by [`edit`], under the rules of the file, is written as a file again by [`form`], and is
+//! compared with another one by [`diff`].
 
 mod checks;
 mod control;
 mod diagnostic;
+mod diff;
 #[allow(dead_code, reason = "commands over the socket change the configuration; the file alone does not")]
 mod edit;
 mod form;
@@ -35,6 +37,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 pub(crate) use checks::{Check, Flap, Probe, Tls};
 pub(crate) use diagnostic::Diagnostic;
 use diagnostic::{Problem, Severity, Text};
+pub(crate) use diff::diff;
 pub(crate) use form::FileForm;
 pub(crate) use key::VipKey;
 pub(crate) use networks::MacAddress;

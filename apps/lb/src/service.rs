@@ -68,7 +68,7 @@ impl Service {
     /// Puts another configuration in force without losing flows. Where it cannot, nothing changes.
     pub(crate) fn reload(&mut self, config: Config) -> Result<()> {
         if let Some(section) = needs_restart(&self.config, &config) {
-            bail!("a change of [{section}] takes a restart; nothing was changed");
+            bail!("a change of {section} takes a restart; nothing was changed");
         }
         let resolutions = resolve(&self.resolver, &config);
         // Steering first: it is what may fail, and the rules that stay are never away.
@@ -192,15 +192,9 @@ impl Service {
     }
 }
 
-/// What cannot change while workers run.
-fn needs_restart(old: &Config, new: &Config) -> Option<&'static str> {
-    if old.ports != new.ports {
-        return Some("[port]");
-    }
-    if (&old.workers, old.idle) != (&new.workers, new.idle) {
-        return Some("workers");
-    }
-    (old.connections != new.connections).then_some("connections")
+/// The section that cannot change while workers run, if one does.
+fn needs_restart(old: &Config, new: &Config) -> Option<String> {
+    config::diff(old, new).iter().find_map(|change| change.needs_restart().map(str::to_owned))
 }
 
 /// Looks for the ways to a configuration's reals, and those to the reals so far.

@@ -2,6 +2,7 @@
 
 mod checks;
 mod control;
+mod diff;
 mod edit;
 mod example;
 mod form;

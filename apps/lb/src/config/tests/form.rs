@@ -92,6 +92,23 @@ proptest! {
         prop_assert!(errors.is_empty(), "{}\n{text}", errors.join("\n"));
         prop_assert_eq!(read.expect("there are no errors"), config);
     }
+
+    #[test]
+    fn what_differs_is_seen(old in configs(), new in configs()) {
+        prop_assert_eq!(diff(&old, &old), vec![]);
+        prop_assert_eq!(diff(&old, &new).is_empty(), sorted(&old) == sorted(&new));
+        // From settings alone as well as from everything.
+        let settings = Config { vips: old.vips.clone(), ports: old.ports.clone(), ..new };
+        prop_assert_eq!(diff(&old, &settings).is_empty(), old == settings);
+    }
+}
+
+/// With VIPs and reals in an order of their own.
+fn sorted(config: &Config) -> Config {
+    let mut config = config.clone();
+    config.vips.sort_by_key(Vip::key);
+    config.vips.iter_mut().for_each(|vip| vip.reals.sort_by_key(|real| real.address));
+    config
 }
 
 fn word<T: Copy + std::fmt::Debug + 'static>(words: &[(&str, T)]) -> impl Strategy<Value = T> + use<T> {
