@@ -4,7 +4,7 @@
 //! back as [`Diagnostic`]s, all at once, each with its place. `lb.example.toml` explains every key.
 //!
 //! A [`Config`] changes by [`edit`], under the rules of the file, is written as a file again by [`form`], and is
-//! compared with another one by [`diff`].
+//! compared with another one by [`mod@diff`].
 
 mod checks;
 mod control;

@@ -8,8 +8,8 @@ use ipnet::IpNet;
 use super::diagnostic::Problem;
 use super::{Protocol, networks};
 
-/// The network, port and protocol of a VIP. Written as "198.51.100.10:443/tcp", "198.51.100.0/24:443/tcp",
-/// "[2001:db8::10]:443/tcp" or "[fc00:1::/96]:*/udp", where `*` is any port.
+/// The network, port and protocol of a VIP. Written as `198.51.100.10:443/tcp`, `198.51.100.0/24:443/tcp`,
+/// `[2001:db8::10]:443/tcp` or `[fc00:1::/96]:*/udp`, where `*` is any port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct VipKey {
     /// Without host bits.
