@@ -69,7 +69,7 @@ impl Service {
     /// Puts another configuration in force without losing flows. Where it cannot, nothing changes.
     pub(crate) fn reload(&mut self, config: Config) -> Result<()> {
         if let Some(section) = needs_restart(&self.config, &config) {
-            bail!("a change of [{section}] takes a restart; nothing was changed");
+            bail!("a change of {section} takes a restart; nothing was changed");
         }
         let resolutions = resolve(&self.resolver, &config);
         // Steering first: it is what may fail, and the rules that stay are never away.
@@ -193,15 +193,9 @@ impl Service {
     }
 }
 
-/// What cannot change while workers run.
-fn needs_restart(old: &Config, new: &Config) -> Option<&'static str> {
-    if old.ports != new.ports {
-        return Some("[port]");
-    }
-    if (&old.workers, old.idle) != (&new.workers, new.idle) {
-        return Some("workers");
-    }
-    (old.connections != new.connections).then_some("connections")
+/// The section that cannot change while workers run, if one does.
+fn needs_restart(old: &Config, new: &Config) -> Option<String> {
+    config::diff(old, new).iter().find_map(|change| change.needs_restart().map(str::to_owned))
 }
 
 /// Looks for the ways to a configuration's reals, and those to the reals so far.
@@ -236,7 +230,7 @@ fn vip_of(vip: &config::Vip) -> Vip {
         config::Protocol::Tcp => IpProtocol::TCP,
         config::Protocol::Udp => IpProtocol::UDP,
     };
-    Vip::host(vip.address, vip.port, protocol)
+    Vip { network: vip.network, port: vip.port, protocol }
 }
 
 fn make_services(
@@ -253,6 +247,7 @@ fn make_services(
         .collect();
     let forwarding = match config.forwarding {
         config::Forwarding::Ipip { source_v4, source_v6 } => Forwarding::Ipip { source_v4, source_v6 },
+        config::Forwarding::Gue { source_v4, source_v6, port } => Forwarding::Gue { source_v4, source_v6, port },
         config::Forwarding::L2Dsr => Forwarding::L2Dsr,
     };
     let given: BTreeMap<(Vip, IpAddr), MacAddress> = config
@@ -316,7 +311,7 @@ fn steering(config: &Config) -> Result<Steering> {
             config::Protocol::Tcp => SteeredProtocol::TCP,
             config::Protocol::Udp => SteeredProtocol::UDP,
         };
-        Ok(Rule::new(vip.address, Some(vip.port), Some(protocol))?)
+        Ok(Rule::new(vip.network, vip.port, Some(protocol))?)
     };
     Ok(Steering::Match(config.vips.iter().map(rule).collect::<Result<_>>()?))
 }

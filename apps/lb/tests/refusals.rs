@@ -99,5 +99,9 @@ fn a_file_that_is_not_there_is_named() {
     let command = net.lb.command(env!("CARGO_BIN_EXE_afx-lb"));
     let output = command.args(["run", "--config", "/nonexistent/lb.toml"]).output().unwrap();
     assert_eq!(output.status.code(), Some(2));
-    assert!(output.stderr.contains("/nonexistent/lb.toml: error: cannot read the file"), "{}", output.stderr);
+    assert!(
+        output.stderr.contains("/nonexistent/lb.toml: error: there is no such file"),
+        "{}",
+        output.stderr
+    );
 }

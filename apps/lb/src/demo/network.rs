@@ -210,6 +210,6 @@ mod tests {
         let config = config(&[100, 0, 7]).expect("it is valid");
         let weights: Vec<_> = config.vips[0].reals.iter().map(|real| real.weight).collect();
         assert_eq!(weights, [100, 0, 7]);
-        assert_eq!(config.vips[0].address, IpAddr::V4(VIP));
+        assert_eq!(config.vips[0].network.addr(), IpAddr::V4(VIP));
     }
 }
