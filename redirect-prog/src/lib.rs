@@ -39,6 +39,7 @@ mod counters;
 mod decap;
 mod error;
 mod link;
+mod matching;
 mod program;
 mod redirect;
 mod steering;
