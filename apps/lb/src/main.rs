@@ -2,6 +2,8 @@
 
 mod check;
 mod config;
+#[allow(dead_code, reason = "the service does not offer it yet")]
+mod control;
 mod demo;
 mod run;
 mod service;
