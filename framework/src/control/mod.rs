@@ -2,3 +2,5 @@
 
 pub mod interface;
 pub mod resolver;
+pub mod socket;
+mod threads;
