@@ -1,15 +1,84 @@
 //! Control of a running balancer: its command socket, its metrics page, and the commands that ask it.
 //!
-//! What is asked and answered is in [`protocol`]; the balancer answers as an [`Operator`].
+//! What is asked and answered is in [`protocol`]; the balancer answers as an [`Operator`]. Both sockets have threads of
+//! their own that only hand over: everything is answered on the main loop's thread, in [`Control::turn`].
 
+mod desk;
+mod exporter;
+#[cfg(test)]
+mod fake;
+pub(crate) mod meter;
+pub(crate) mod metrics;
 pub(crate) mod protocol;
+#[cfg(test)]
+mod tests;
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
+use std::time::Duration;
+
+use afx::control::socket::{Request, Server};
+use crossbeam::channel::{Receiver, Select, never};
+
+use desk::Desk;
+use exporter::{Exporter, Scrape};
 
 use protocol::{
     Changed, ConfigText, Connection, ConnectionsWanted, Counter, Explanation, Flow, RealAdd, RealDrain,
     RealNamed, RealStatus, RealWeight, Status, VipAdd, VipName, VipNamed, VipStatus,
 };
+
+/// The command socket and the metrics page of a running balancer.
+pub(crate) struct Control {
+    // What is open is dropped before the threads that wait for it.
+    desk: Desk,
+    requests: Receiver<Request>,
+    scrapes: Receiver<Scrape>,
+    exporter: Option<Exporter>,
+    _server: Option<Server>,
+}
+
+impl Control {
+    /// Listens at those of the two that are given. Must be called in the network namespace in which metrics are to be
+    /// served.
+    pub(crate) fn start(socket: Option<&Path>, metrics: Option<SocketAddr>) -> anyhow::Result<Self> {
+        let server = socket.map(Server::bind).transpose()?;
+        let exporter = metrics.map(Exporter::start).transpose()?;
+        let requests = server.as_ref().map_or_else(never, |server| server.requests().clone());
+        let scrapes = exporter.as_ref().map_or_else(never, |exporter| exporter.scrapes().clone());
+        Ok(Self { desk: Desk::default(), requests, scrapes, exporter, _server: server })
+    }
+
+    /// Where metrics are served.
+    pub(crate) fn metrics_address(&self) -> Option<SocketAddr> {
+        self.exporter.as_ref().map(Exporter::address)
+    }
+
+    /// Waits until something is asked, there is more to do for what was asked before, or there is a message in `other`;
+    /// for so long at most. Takes nothing.
+    pub(crate) fn wait(&self, other: &Receiver<()>, within: Duration) {
+        let within = self.desk.next_turn().map_or(within, |next| next.min(within));
+        let mut select = Select::new();
+        select.recv(&self.requests);
+        select.recv(&self.scrapes);
+        select.recv(other);
+        // Which of them it is, is seen when they are looked at.
+        let _ = select.ready_timeout(within);
+    }
+
+    /// Answers what is asked, and goes on with what takes longer. Does not wait.
+    pub(crate) fn turn(&mut self, operator: &mut dyn Operator) {
+        for request in self.requests.try_iter() {
+            self.desk.serve(request, operator);
+        }
+        self.desk.turn(operator);
+        let scrapes: Vec<_> = self.scrapes.try_iter().collect();
+        if !scrapes.is_empty() {
+            let page = metrics::page(operator);
+            scrapes.into_iter().for_each(|scrape| scrape.answer(page.clone()));
+        }
+    }
+}
 
 /// What a running balancer must offer to those who operate it.
 ///
@@ -72,10 +141,10 @@ pub(crate) trait Operator {
 }
 
 /// An answer that is not there at once: asked again and again until it is. Never blocks.
-pub(crate) type Later<T> = Box<dyn FnMut() -> Option<Result<T, String>>>;
+pub(crate) type Later<T> = Box<dyn FnMut() -> Option<Result<T, String>> + Send>;
 
 /// A walk through the connection tables. Dropped when whoever asked is gone, or has enough.
-pub(crate) trait Connections {
+pub(crate) trait Connections: Send {
     /// The next connection, if it is there now. Never blocks.
     fn next(&mut self) -> Next;
 }

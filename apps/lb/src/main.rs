@@ -7,6 +7,8 @@ mod control;
 mod demo;
 mod run;
 mod service;
+#[allow(dead_code, reason = "the commands that print come next")]
+mod text;
 
 use std::io::IsTerminal as _;
 use std::path::PathBuf;

@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
-use super::{ConnectionState, Fragments, HashOn, Mac, Protocol, ServerIdIn, VipName};
+use super::{Connection, ConnectionState, Fragments, HashOn, Mac, Protocol, ServerIdIn, VipName};
 
 /// A request; `do` says which.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -43,6 +43,41 @@ pub(crate) enum Ask {
     /// A VIP less: [`Changed`](super::Changed).
     VipRemove(VipNamed),
 }
+
+impl Ask {
+    /// What is wrong with it, beyond its shape.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        let time = |what: &str, seconds: Option<f64>| match seconds {
+            Some(seconds) if !(0.0..=MAX_SECONDS).contains(&seconds) => {
+                Err(format!("{what} is no time from 0 to {MAX_SECONDS} seconds"))
+            }
+            _ => Ok(()),
+        };
+        let weight = |weight: Option<u32>| match weight {
+            Some(weight) if weight > MAX_WEIGHT => {
+                Err(format!("the weight {weight} is out of range: it can be 0 to {MAX_WEIGHT}"))
+            }
+            _ => Ok(()),
+        };
+        match self {
+            Self::Connections(wanted) => time("idle_over_seconds", wanted.idle_over_seconds),
+            Self::RealDrain(drain) => time("deadline_seconds", drain.deadline_seconds),
+            Self::RealAdd(add) => weight(add.weight),
+            Self::RealWeight(change) => weight(Some(change.weight)),
+            Self::Explain(flow) if flow.source.is_ipv4() != flow.destination.is_ipv4() => Err(format!(
+                "{} and {} are of different families: no packet has both",
+                flow.source, flow.destination
+            )),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The highest weight of a real.
+pub(crate) const MAX_WEIGHT: u32 = 65_535;
+
+/// The longest time in a request: a hundred days.
+pub(crate) const MAX_SECONDS: f64 = 100.0 * 24.0 * 60.0 * 60.0;
 
 /// Which reals.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -84,6 +119,16 @@ pub(crate) struct ConnectionsWanted {
     /// Only how many there are.
     #[serde(default)]
     pub(crate) count: bool,
+}
+
+impl ConnectionsWanted {
+    /// Whether it is one of them, limit aside.
+    pub(crate) fn matches(&self, connection: &Connection) -> bool {
+        self.vip.is_none_or(|vip| connection.vip == Some(vip))
+            && self.real.is_none_or(|real| connection.real == Some(real))
+            && self.state.is_none_or(|state| connection.state == state)
+            && self.idle_over_seconds.is_none_or(|seconds| connection.idle_seconds > seconds)
+    }
 }
 
 /// A flow, as a client sends it.
