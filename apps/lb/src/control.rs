@@ -3,6 +3,7 @@
 //! What is asked and answered is in [`protocol`]; the balancer answers as an [`Operator`]. Both sockets have threads of
 //! their own that only hand over: everything is answered on the main loop's thread, in [`Control::turn`].
 
+pub(crate) mod client;
 mod desk;
 mod exporter;
 #[cfg(test)]

@@ -7,7 +7,6 @@ mod control;
 mod demo;
 mod run;
 mod service;
-#[allow(dead_code, reason = "the commands that print come next")]
 mod text;
 
 use std::io::IsTerminal as _;
@@ -16,6 +15,9 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
+
+use control::client;
+use control::protocol::Ask;
 
 /// The exit status for a file, an option or a machine that this cannot work with: nothing was changed.
 const BAD_INPUT: u8 = 2;
@@ -50,6 +52,25 @@ enum Command {
     ///
     /// Needs root and nginx. Takes about 15 seconds; touches nothing of this machine's network, leaves nothing behind.
     Demo(demo::Options),
+    /// Says how a running balancer goes: traffic, drops, workers, VIPs, health, and what is wrong.
+    Status {
+        #[command(flatten)]
+        options: client::Options,
+    },
+    /// Looks into a running balancer, and changes it until the next reload.
+    Ctl {
+        #[command(flatten)]
+        options: client::Options,
+        #[command(subcommand)]
+        command: client::Ctl,
+    },
+    /// Says what becomes of a flow in a running balancer: its VIP, its real and why that one, the outer headers.
+    Explain {
+        #[command(flatten)]
+        options: client::Options,
+        #[command(flatten)]
+        flow: client::ExplainArguments,
+    },
 }
 
 fn main() -> ExitCode {
@@ -67,5 +88,8 @@ fn main() -> ExitCode {
         Command::Run { config, drain } => run::run(&config, Duration::from_secs(drain)),
         Command::Check { config } => check::run(&config),
         Command::Demo(options) => demo::run(&options),
+        Command::Status { options } => client::run(&options, &Ask::Status {}),
+        Command::Ctl { options, command } => client::run(&options, &command.into()),
+        Command::Explain { options, flow } => client::run(&options, &flow.into()),
     }
 }
