@@ -5,11 +5,11 @@ mod config;
 #[allow(dead_code, reason = "the service does not offer it yet")]
 mod control;
 mod demo;
+mod log;
 mod run;
 mod service;
 mod text;
 
-use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -26,6 +26,9 @@ const BAD_INPUT: u8 = 2;
 #[derive(Parser)]
 #[command(version)]
 struct Arguments {
+    /// How the log is written.
+    #[arg(long, global = true, value_enum, value_name = "FORMAT", env = "AFX_LOG_FORMAT", default_value_t)]
+    log_format: log::Format,
     #[command(subcommand)]
     command: Command,
 }
@@ -74,16 +77,9 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let command = Arguments::parse().command;
+    let Arguments { log_format, command } = Arguments::parse();
     // The demo says itself what happens; a line in between would break its table.
-    let default = if matches!(command, Command::Demo(_)) { "error" } else { "info" };
-    let filter = tracing_subscriber::EnvFilter::try_from_env("AFX_LOG").unwrap_or_else(|_| default.into());
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_target(false)
-        .init();
+    log::start(log_format, if matches!(command, Command::Demo(_)) { "error" } else { "info" });
     match command {
         Command::Run { config, drain } => run::run(&config, Duration::from_secs(drain)),
         Command::Check { config } => check::run(&config),
