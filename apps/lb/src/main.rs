@@ -6,6 +6,7 @@ mod config;
 mod control;
 mod demo;
 mod log;
+mod manual;
 mod run;
 mod service;
 mod text;
@@ -74,6 +75,18 @@ enum Command {
         #[command(flatten)]
         flow: client::ExplainArguments,
     },
+    /// Prints a script that completes commands and options: for bash, zsh, fish, elvish or powershell.
+    Completions {
+        #[arg(value_name = "SHELL")]
+        shell: clap_complete::Shell,
+    },
+    /// Writes the manual's pages, one for each command, into a folder.
+    #[command(hide = true)]
+    Man {
+        /// The folder; it is made where there is none.
+        #[arg(value_name = "FOLDER")]
+        folder: PathBuf,
+    },
 }
 
 fn main() -> ExitCode {
@@ -87,5 +100,7 @@ fn main() -> ExitCode {
         Command::Status { options } => client::run(&options, &Ask::Status {}),
         Command::Ctl { options, command } => client::run(&options, &command.into()),
         Command::Explain { options, flow } => client::run(&options, &flow.into()),
+        Command::Completions { shell } => manual::completions(shell),
+        Command::Man { folder } => manual::pages(&folder),
     }
 }
