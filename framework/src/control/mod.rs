@@ -3,4 +3,8 @@
 #[cfg(feature = "health")]
 pub mod health;
 pub mod interface;
+#[cfg(feature = "metrics")]
+pub mod metrics_http;
 pub mod resolver;
+pub mod socket;
+mod threads;
