@@ -3,6 +3,7 @@
 mod check;
 mod config;
 mod demo;
+mod notify;
 mod run;
 mod service;
 
