@@ -3,6 +3,7 @@ use std::error::Error;
 use std::net::IpAddr;
 use std::process::ExitCode;
 use std::thread;
+use std::time::Duration;
 
 use afx_redirect::{AttachMode, Decap, TunnelEnds, interface_index};
 
@@ -12,6 +13,9 @@ usage: afx-decap [--native | --generic] INTERFACE [ADDRESS]...
 Takes the outer header off IP-in-IP packets that arrive on INTERFACE, and lets the
 stack receive the packet within. With ADDRESSes, only off packets sent to one of
 them. Stays until killed; then the interface is as before.";
+
+/// How often it looks whether the interface is still there.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
     match run() {
@@ -51,8 +55,10 @@ fn run() -> Result<(), Box<dyn Error>> {
     if let Some(reason) = decap.fallback() {
         println!("afx-decap: native mode does not work here: {reason}");
     }
-    loop {
-        // Killing the process is the way to end it: the kernel takes the program off.
-        thread::park();
+    // Killing the process is the way to end it: the kernel takes the program off. It does so, too, when the interface
+    // goes; one that comes back under the same name is another, which a service manager starts this anew for.
+    while interface_index(&interface).is_ok_and(|now| now == index) {
+        thread::sleep(LOOK_EVERY);
     }
+    Err(format!("interface {interface} is gone").into())
 }
