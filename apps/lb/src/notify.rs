@@ -65,8 +65,13 @@ impl Notifier {
     /// A reload has ended; what is in force balances.
     pub(crate) fn reloaded(&mut self, service: &Service, done: bool) {
         self.reload_failed = !done;
-        if !self.stopping {
-            self.ready(service);
+        if self.stopping {
+            return;
+        }
+        self.ready(service);
+        // The next sign of life ends the time that the reload was given, with which a stall would go unseen.
+        if let Some(watchdog) = &mut self.watchdog {
+            watchdog.next = Instant::now();
         }
     }
 
