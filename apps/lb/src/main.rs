@@ -41,6 +41,9 @@ enum Command {
         /// The configuration file.
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
+        /// Print it as JSON: what a valid file means, or a list of what is wrong.
+        #[arg(long)]
+        json: bool,
     },
     /// Shows the balancer at work: builds a client, the balancer and three web servers out of network namespaces,
     /// sends requests through it while one server is drained and brought back, and says what became of them.
@@ -62,7 +65,7 @@ fn main() -> ExitCode {
         .init();
     match command {
         Command::Run { config, drain } => run::run(&config, Duration::from_secs(drain)),
-        Command::Check { config } => check::run(&config),
+        Command::Check { config, json } => check::run(&config, json),
         Command::Demo(options) => demo::run(&options),
     }
 }
