@@ -146,7 +146,7 @@ impl Service {
         let serves = |real: &&config::Real| {
             let next_hop = real.next_hop.map(|mac| MacAddress(mac.0));
             let hop = hop(next_hop, real.address, &self.interfaces, resolutions.get(&real.address));
-            real.weight > 0 && hop.is_some()
+            real.state == config::RealState::Up && real.weight > 0 && hop.is_some()
         };
         let reals = || self.config.vips.iter().flat_map(|vip| &vip.reals);
         (reals().filter(serves).count(), reals().count())
