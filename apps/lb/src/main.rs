@@ -7,6 +7,7 @@ mod control;
 mod demo;
 mod log;
 mod manual;
+mod notify;
 mod run;
 mod service;
 mod text;

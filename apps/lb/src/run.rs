@@ -8,6 +8,7 @@ use anyhow::{Context as _, Result};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
+use crate::notify::Notifier;
 use crate::service::Service;
 use crate::{BAD_INPUT, check};
 
@@ -62,13 +63,20 @@ fn lacks_rights(error: &anyhow::Error) -> bool {
 fn serve(mut service: Service, file: &Path, signals: &mut Signals, drain: Duration) -> Result<()> {
     let mut until: Option<Instant> = None;
     let mut drained = 0u32;
+    let mut notifier = Notifier::new();
+    notifier.ready(&service);
     loop {
         for signal in signals.pending() {
             match signal {
-                SIGHUP => reload(&mut service, file),
+                SIGHUP => {
+                    notifier.reloading();
+                    let done = reload(&mut service, file);
+                    notifier.reloaded(&service, done);
+                }
                 _ if until.is_some() => until = Some(Instant::now()),
                 _ => {
                     until = Some(Instant::now() + drain);
+                    notifier.stopping();
                     let table = service.monitor().table();
                     let connections = table.connections.saturating_sub(table.closing);
                     tracing::info!(connections, "stopping, within {} s", drain.as_secs());
@@ -84,6 +92,7 @@ fn serve(mut service: Service, file: &Path, signals: &mut Signals, drain: Durati
         if let Err(error) = service.follow(LOOK_EVERY) {
             tracing::error!("{error:#}");
         }
+        notifier.turn(&service);
     }
     let stats = service.stop().context("the balancer has failed")?;
     tracing::info!(
@@ -96,13 +105,16 @@ fn serve(mut service: Service, file: &Path, signals: &mut Signals, drain: Durati
     Ok(())
 }
 
-fn reload(service: &mut Service, file: &Path) {
+/// Whether what the file says is in force now.
+fn reload(service: &mut Service, file: &Path) -> bool {
     let Some(config) = check::load(file) else {
         tracing::error!("not reloaded: {} is not valid; the running configuration stays", file.display());
-        return;
+        return false;
     };
-    match service.reload(config) {
+    let reloaded = service.reload(config);
+    match &reloaded {
         Ok(()) => tracing::info!("reloaded {}", file.display()),
         Err(error) => tracing::error!("not reloaded: {error:#}"),
     }
+    reloaded.is_ok()
 }

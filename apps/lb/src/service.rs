@@ -140,6 +140,18 @@ impl Service {
         &self.config
     }
 
+    /// How many reals of all VIPs take new flows at present, and how many there are.
+    pub(crate) fn reals(&self) -> (usize, usize) {
+        let resolutions = self.resolver.snapshot();
+        let serves = |real: &&config::Real| {
+            let next_hop = real.next_hop.map(|mac| MacAddress(mac.0));
+            let hop = hop(next_hop, real.address, &self.interfaces, resolutions.get(&real.address));
+            real.state == config::RealState::Up && real.weight > 0 && hop.is_some()
+        };
+        let reals = || self.config.vips.iter().flat_map(|vip| &vip.reals);
+        (reals().filter(serves).count(), reals().count())
+    }
+
     /// Has workers balance by a configuration, and waits until they do.
     fn serve(&mut self, config: &Config, resolutions: &Resolutions) -> Result<()> {
         // On a copy: where workers cannot be told, their reals keep the identities that they have.
