@@ -8,7 +8,7 @@ use std::io::{BufRead, BufReader};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use namespace::{in_namespace, link_state};
+use namespace::{in_namespace, ip, link_state};
 
 fn afx_decap() -> Command {
     Command::new(env!("CARGO_BIN_EXE_afx-decap"))
@@ -22,7 +22,7 @@ fn stays_attached_until_killed() {
             [("--native", "native", "prog/xdp "), ("--generic", "generic", "xdpgeneric")]
         {
             let mut command = afx_decap()
-                .args([option, "veth1", "10.0.0.2", "fd00::2"])
+                .args([option, "--gue", "6080", "--fragments", "drop", "veth1", "10.0.0.2", "fd00::2"])
                 .stdout(Stdio::piped())
                 .spawn()
                 .expect("it starts");
@@ -45,6 +45,23 @@ fn stays_attached_until_killed() {
 }
 
 #[test]
+fn ends_when_the_interface_goes() {
+    in_namespace(|| {
+        let command = afx_decap().arg("veth1").stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+        let mut command = command.expect("it starts");
+        let mut line = String::new();
+        let mut said = BufReader::new(command.stdout.take().expect("piped"));
+        said.read_line(&mut line).expect("text");
+        ip("link delete veth1");
+        // Whoever has the name now is not meant.
+        ip("link add veth1 type veth peer name other");
+        let Output { status, stderr, .. } = command.wait_with_output().expect("it ran");
+        assert_eq!(status.code(), Some(1));
+        assert_eq!(String::from_utf8(stderr).expect("text"), "afx-decap: interface veth1 is gone\n");
+    });
+}
+
+#[test]
 fn says_what_is_wrong_and_fails() {
     in_namespace(|| {
         let fails = |arguments: &[&str]| {
@@ -54,6 +71,11 @@ fn says_what_is_wrong_and_fails() {
         };
         assert!(fails(&[]).contains("usage: afx-decap"));
         assert!(fails(&["--backwards", "veth1"]).contains("no such option: --backwards"));
+        for port in ["0", "65536", "gue"] {
+            assert!(fails(&["--gue", port, "veth1"]).contains(&format!("{port} is no UDP port")));
+        }
+        assert!(fails(&["veth1", "--gue"]).contains("a UDP port is missing"));
+        assert!(fails(&["--fragments", "keep", "veth1"]).contains("say pass or drop"));
         assert!(fails(&["nosuch"]).starts_with("afx-decap: interface nosuch: "));
         assert!(fails(&["veth1", "10.0.0"]).contains("10.0.0 is no IP address"));
         assert!(fails(&["--native", "lo"]).contains("does not take an XDP program in native mode"));

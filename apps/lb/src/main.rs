@@ -2,16 +2,24 @@
 
 mod check;
 mod config;
+mod control;
 mod demo;
+mod log;
+mod manual;
+mod notify;
+mod operation;
 mod run;
 mod service;
+mod text;
 
-use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
+
+use control::client;
+use control::protocol::Ask;
 
 /// The exit status for a file, an option or a machine that this cannot work with: nothing was changed.
 const BAD_INPUT: u8 = 2;
@@ -20,6 +28,9 @@ const BAD_INPUT: u8 = 2;
 #[derive(Parser)]
 #[command(version)]
 struct Arguments {
+    /// How the log is written.
+    #[arg(long, global = true, value_enum, value_name = "FORMAT", env = "AFX_LOG_FORMAT", default_value_t)]
+    log_format: log::Format,
     #[command(subcommand)]
     command: Command,
 }
@@ -40,28 +51,60 @@ enum Command {
         /// The configuration file.
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
+        /// Print it as JSON: what a valid file means, or a list of what is wrong.
+        #[arg(long)]
+        json: bool,
     },
     /// Shows the balancer at work: builds a client, the balancer and three web servers out of network namespaces,
     /// sends requests through it while one server is drained and brought back, and says what became of them.
     ///
     /// Needs root and nginx. Takes about 15 seconds; touches nothing of this machine's network, leaves nothing behind.
     Demo(demo::Options),
+    /// Says how a running balancer goes: traffic, drops, workers, VIPs, health, and what is wrong.
+    Status {
+        #[command(flatten)]
+        options: client::Options,
+    },
+    /// Looks into a running balancer, and changes it until the next reload.
+    Ctl {
+        #[command(flatten)]
+        options: client::Options,
+        #[command(subcommand)]
+        command: client::Ctl,
+    },
+    /// Says what becomes of a flow in a running balancer: its VIP, its real and why that one, the outer headers.
+    Explain {
+        #[command(flatten)]
+        options: client::Options,
+        #[command(flatten)]
+        flow: client::ExplainArguments,
+    },
+    /// Prints a script that completes commands and options: for bash, zsh, fish, elvish or powershell.
+    Completions {
+        #[arg(value_name = "SHELL")]
+        shell: clap_complete::Shell,
+    },
+    /// Writes the manual's pages, one for each command, into a folder.
+    #[command(hide = true)]
+    Man {
+        /// The folder; it is made where there is none.
+        #[arg(value_name = "FOLDER")]
+        folder: PathBuf,
+    },
 }
 
 fn main() -> ExitCode {
-    let command = Arguments::parse().command;
+    let Arguments { log_format, command } = Arguments::parse();
     // The demo says itself what happens; a line in between would break its table.
-    let default = if matches!(command, Command::Demo(_)) { "error" } else { "info" };
-    let filter = tracing_subscriber::EnvFilter::try_from_env("AFX_LOG").unwrap_or_else(|_| default.into());
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_target(false)
-        .init();
+    log::start(log_format, if matches!(command, Command::Demo(_)) { "error" } else { "info" });
     match command {
         Command::Run { config, drain } => run::run(&config, Duration::from_secs(drain)),
-        Command::Check { config } => check::run(&config),
+        Command::Check { config, json } => check::run(&config, json),
         Command::Demo(options) => demo::run(&options),
+        Command::Status { options } => client::run(&options, &Ask::Status {}),
+        Command::Ctl { options, command } => client::run(&options, &command.into()),
+        Command::Explain { options, flow } => client::run(&options, &flow.into()),
+        Command::Completions { shell } => manual::completions(shell),
+        Command::Man { folder } => manual::pages(&folder),
     }
 }

@@ -11,6 +11,7 @@ use crossterm::style::{Color, Stylize as _};
 use crossterm::terminal::{Clear, ClearType, size};
 
 use super::live::View;
+pub(super) use crate::text::{number, percent};
 
 /// How often a table is drawn.
 const DRAW_EVERY: Duration = Duration::from_millis(500);
@@ -99,36 +100,5 @@ impl Write for Screen {
 
     fn flush(&mut self) -> io::Result<()> {
         self.out.flush()
-    }
-}
-
-/// A number with its thousands apart.
-pub(super) fn number(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (place, digit) in digits.chars().enumerate() {
-        if place > 0 && (digits.len() - place).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
-/// A part of the whole as a percentage; a dash for a part of nothing.
-pub(super) fn percent(part: f64) -> String {
-    if part.is_finite() { format!("{:.1} %", 100.0 * part) } else { "-".to_owned() }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn numbers_are_readable() {
-        let texts = [0, 999, 1000, 65_536, 1_234_567].map(number);
-        assert_eq!(texts, ["0", "999", "1,000", "65,536", "1,234,567"]);
-        assert_eq!(percent(0.25), "25.0 %");
-        assert_eq!(percent(f64::NAN), "-");
     }
 }

@@ -32,7 +32,9 @@ pub struct Leaving {
     pub source_mac: MacAddress,
     /// The next hop's MAC address.
     pub destination_mac: MacAddress,
-    /// The longest IP packet of the client's that the way takes, in bytes.
+    /// The longest IP packet that the way takes, outer headers included, in bytes.
+    pub mtu: u32,
+    /// The longest IP packet of the client's that is sent, in bytes.
     pub longest: u32,
     /// The outer headers as a flow of their own: source and destination, the protocol (4 or 41 for IP in IP, 17 for
     /// GUE) and GUE's ports. None: there are no outer headers.

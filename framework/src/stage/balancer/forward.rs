@@ -247,6 +247,7 @@ impl Destination {
             port: self.port,
             source_mac: own,
             destination_mac: mac,
+            mtu: self.room() + self.outer.len() as u32,
             longest: self.room(),
             outer: if written == Some(true) { outer() } else { None },
         }

@@ -15,7 +15,8 @@ use crate::worker::WorkerId;
 /// ([`Running::publish`](crate::Running::publish)), and answered by each of them into a queue that neither side waits
 /// for.
 ///
-/// A worker answers the newest question alone. One that is still being answered when another comes is given up.
+/// Of questions for connections a worker answers the newest alone: one that is still being answered when another comes
+/// is given up.
 ///
 /// ```no_run
 /// use std::sync::Arc;
@@ -143,16 +144,15 @@ impl Walk {
 impl Balancer {
     /// Takes a question: answers it at once, or begins to.
     pub(super) fn inspect(&mut self, inspection: Arc<Inspection>) {
-        self.walk = match inspection.question {
+        match inspection.question {
             Question::Flow(flow) => {
                 let known = self.connections.peek(self.hash_of(&flow), Tick::at(self.now));
                 inspection.say(Answer::Flow { worker: self.worker, known });
-                None
             }
             Question::Connections { limit } => {
-                Some(Walk { inspection, position: 0, left: limit, last: self.now })
+                self.walk = Some(Walk { inspection, position: 0, left: limit, last: self.now });
             }
-        };
+        }
     }
 
     /// Goes on with the look at all connections.

@@ -46,28 +46,47 @@ pub struct TableStats {
     pub evicted_closing: u64,
 }
 
-/// What the balancers of all workers have done, as of a moment ago.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct WorkStats {
-    /// Packets that went to the real that their flow had; later fragments of a packet among them.
-    pub by_connection: u64,
-    /// Packets for which the VIP's table chose the real, or would have if they had begun a flow.
-    pub by_maglev: u64,
-    /// Packets that went to a real because of the client's address.
-    pub by_source: u64,
-    /// Packets that named their real.
-    pub by_server_id: u64,
-    /// Pings answered.
-    pub echo_replies: u64,
-    /// Clients told that a packet was too big.
-    pub too_big_answers: u64,
-    /// Clients not told, because that would have been too many answers at the time.
-    pub too_big_suppressed: u64,
-    /// Packets taken out of tunnels.
-    pub decapsulated: u64,
-    /// Fragments that had to wait for their packet's first one.
-    pub fragments_held: u64,
+/// Counters that exporters can walk: each with its name and its sentence.
+macro_rules! counters {
+    ($(#[$about:meta])* $name:ident { $(#[doc = $sentence:literal] $field:ident,)* }) => {
+        $(#[$about])*
+        #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+        #[non_exhaustive]
+        pub struct $name {
+            $(#[doc = $sentence] pub $field: u64,)*
+        }
+
+        impl $name {
+            /// Each counter: its name, the sentence that documents it, and its value.
+            pub fn each(&self) -> impl Iterator<Item = (&'static str, &'static str, u64)> + use<> {
+                [$((stringify!($field), $sentence.trim_ascii(), self.$field),)*].into_iter()
+            }
+        }
+    };
+}
+
+counters! {
+    /// What the balancers of all workers have done, as of a moment ago.
+    WorkStats {
+        /// Packets that went to the real that their flow had; later fragments of a packet among them.
+        by_connection,
+        /// Packets for which the VIP's table chose the real, or would have if they had begun a flow.
+        by_maglev,
+        /// Packets that went to a real because of the client's address.
+        by_source,
+        /// Packets that named their real.
+        by_server_id,
+        /// Pings answered.
+        echo_replies,
+        /// Clients told that a packet was too big.
+        too_big_answers,
+        /// Clients not told, because that would have been too many answers at the time.
+        too_big_suppressed,
+        /// Packets taken out of tunnels.
+        decapsulated,
+        /// Fragments that had to wait for their packet's first one.
+        fragments_held,
+    }
 }
 
 impl Monitor {

@@ -1,0 +1,511 @@
+//! A balancer that balances nothing: for tests of what is asked of one. What it says is made up, and always the same.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use afx::control::socket::Client;
+use crossbeam::channel::Select;
+use tempfile::TempDir;
+
+use super::protocol::*;
+use super::{Connections, Control, Later, Next, Operator};
+
+/// For what should happen at once.
+pub(super) const SOON: Duration = Duration::from_secs(20);
+
+/// A balancer with three VIPs.
+#[derive(Clone)]
+pub(super) struct Fake {
+    pub(super) status: Status,
+    pub(super) vips: Vec<VipStatus>,
+    pub(super) reals: Vec<RealStatus>,
+    pub(super) connections: Vec<Connection>,
+    /// What was asked that changes something.
+    pub(super) asked: Vec<Ask>,
+    /// The file is wrong.
+    pub(super) bad_file: bool,
+    /// How many connections a drained real loses each time that it is looked at.
+    pub(super) drains_by: u64,
+    /// The state that a drained real is in all the same.
+    pub(super) stays: Option<RealState>,
+}
+
+fn traffic(packets: u64) -> Traffic {
+    Traffic {
+        packets,
+        bytes: packets * 500,
+        packets_per_second: Some(packets as f64 / 1000.0),
+        bits_per_second: Some(packets as f64 * 4.0),
+    }
+}
+
+fn mac(last: u8) -> Mac {
+    Mac(afx::packet::MacAddress([2, 0, 0, 0, 0, last]))
+}
+
+fn vip(name: &str) -> VipName {
+    name.parse().unwrap()
+}
+
+fn reals() -> Vec<RealStatus> {
+    let web = vip("198.51.100.10:443/tcp");
+    let real = |vip: VipName, last: u8, weight: u32, share: f64| RealStatus {
+        vip,
+        address: IpAddr::from([10, 0, 0, last]),
+        state: RealState::Up,
+        down_by: None,
+        health: Some(Health { state: HealthState::Up, since_seconds: 7260.0, error: None }),
+        weight,
+        weight_now: weight,
+        share,
+        connections: 1000 * u64::from(last),
+        opened: 123_456,
+        traffic: traffic(1_000_000 * u64::from(last)),
+        next_hop: Some(NextHop { port: "eth0".into(), mac: mac(last), mtu: 1500 }),
+        unreachable: None,
+        drain: None,
+    };
+    let health = |state, since_seconds, error: &str| {
+        let error = (!error.is_empty()).then(|| error.to_owned());
+        Some(Health { state, since_seconds, error })
+    };
+    vec![
+        real(web, 11, 100, 2.0 / 3.0),
+        RealStatus {
+            weight_now: 50,
+            health: health(HealthState::Up, 12.0, ""),
+            ..real(web, 12, 200, 1.0 / 3.0)
+        },
+        RealStatus {
+            state: RealState::Drain,
+            weight_now: 0,
+            drain: Some(Drain {
+                since_seconds: 20.0,
+                deadline_seconds: Some(100.0),
+                remaining_seconds: Some(80.0),
+            }),
+            ..real(web, 13, 100, 0.0)
+        },
+        RealStatus {
+            state: RealState::Down,
+            down_by: Some(DownBy::Check),
+            weight_now: 0,
+            connections: 3,
+            health: health(HealthState::Down, 4.2, "connection refused"),
+            ..real(web, 14, 100, 0.0)
+        },
+        RealStatus {
+            health: health(HealthState::Unknown, 0.5, ""),
+            next_hop: None,
+            unreachable: Some("its next hop does not answer".into()),
+            traffic: Traffic::default(),
+            connections: 0,
+            ..real(web, 15, 100, 0.0)
+        },
+        RealStatus {
+            address: "fd00:1::11".parse().unwrap(),
+            state: RealState::Down,
+            down_by: Some(DownBy::Admin),
+            health: None,
+            weight_now: 0,
+            connections: 0,
+            traffic: Traffic { packets_per_second: None, bits_per_second: None, ..traffic(0) },
+            ..real(vip("[2001:db8::10]:53/udp"), 11, 100, 0.0)
+        },
+    ]
+}
+
+fn vips(reals: &[RealStatus]) -> Vec<VipStatus> {
+    let of = |name: &str| {
+        let vip = vip(name);
+        let reals: Vec<_> = reals.iter().filter(|real| real.vip == vip).collect();
+        VipStatus {
+            vip,
+            hash: HashOn::FiveTuple,
+            server_id: ServerIdIn::None,
+            fragments: Fragments::Drop,
+            ping: false,
+            check: None,
+            reals: reals.len() as u64,
+            reals_up: reals.iter().filter(|real| real.state == RealState::Up).count() as u64,
+            connections: reals.iter().map(|real| real.connections).sum(),
+            opened: reals.iter().map(|real| real.opened).sum(),
+            traffic: traffic(reals.iter().map(|real| real.traffic.packets).sum()),
+        }
+    };
+    vec![
+        VipStatus { check: Some("https".into()), ping: true, ..of("198.51.100.10:443/tcp") },
+        VipStatus {
+            hash: HashOn::Source,
+            server_id: ServerIdIn::Quic,
+            fragments: Fragments::Together,
+            ..of("[2001:db8::10]:53/udp")
+        },
+        of("198.51.100.0/24:*/tcp"),
+    ]
+}
+
+fn status(vips: &[VipStatus]) -> Status {
+    let summary = |vip: &VipStatus| VipSummary {
+        vip: vip.vip,
+        reals: vip.reals,
+        reals_up: vip.reals_up,
+        connections: vip.connections,
+        packets: vip.traffic.packets,
+        bytes: vip.traffic.bytes,
+    };
+    let worker = |worker: usize| WorkerStatus {
+        worker,
+        core: Some(worker + 2),
+        queues: vec![format!("eth0:{worker}")],
+        received: 32_500_000,
+        sent: 32_499_000,
+        dropped: 1000,
+        busy: Some(0.25 + worker as f64 / 8.0),
+        frames: 8192,
+        frames_missing: 0,
+        balanced: true,
+    };
+    let fact = |name: &str, value: &str| Fact { name: name.into(), value: value.into() };
+    Status {
+        version: "0.1.0".into(),
+        pid: 4242,
+        uptime_seconds: 273_720.0,
+        configuration: ConfigurationStatus {
+            file: "/etc/afx-lb.toml".into(),
+            loaded_seconds_ago: 7500.0,
+            reloads: 3,
+            changed: true,
+            failed_reload: None,
+        },
+        socket: Some("/run/afx-lb.sock".into()),
+        metrics: Some(([127, 0, 0, 1], 9900).into()),
+        ports: vec![PortStatus {
+            name: "eth0".into(),
+            mode: "auto".into(),
+            queues: "all".into(),
+            attach: "auto".into(),
+            facts: vec![
+                fact("attached", "native"),
+                fact("queue 0", "copy, no busy polling, rings mapped, no huge pages"),
+                fact("queue 1", "copy, no busy polling, rings mapped, no huge pages"),
+            ],
+        }],
+        workers: vec![worker(0), worker(1)],
+        totals: Totals {
+            received: traffic(65_000_000),
+            sent: traffic(64_998_000),
+            dropped: 2000,
+            dropped_per_second: Some(0.4),
+            kernel_dropped: 17,
+            drops: vec![Drops {
+                reason: "balancer.no_vip".into(),
+                meaning: "No VIP has this address, port and protocol.".into(),
+                packets: 2000,
+            }],
+        },
+        connections: TableStatus {
+            connections: vips.iter().map(|vip| vip.connections).sum(),
+            closing: 120,
+            capacity: 2_097_152,
+            inserted: 740_736,
+            expired: 704_613,
+            evicted_live: 0,
+            evicted_closing: 120,
+        },
+        vips: vips.iter().map(summary).collect(),
+        checks: ChecksStatus { up: 3, down: 1, unknown: 1, held: 0, unchecked: 1 },
+        warnings: vec![
+            "10.0.0.15 in 198.51.100.10:443/tcp cannot be reached: its next hop does not answer".into(),
+        ],
+    }
+}
+
+impl Fake {
+    pub(super) fn new() -> Self {
+        let reals = reals();
+        let vips = vips(&reals);
+        let status = status(&vips);
+        let states = [ConnectionState::Established, ConnectionState::Opening, ConnectionState::Closing];
+        let connection = |number: usize| Connection {
+            worker: number % 2,
+            vip: Some(reals[number % 3].vip),
+            real: Some(reals[number % 3].address),
+            state: states[number % 3],
+            idle_seconds: 0.5 * number as f64,
+            tag: format!("{:08x}", 0x9e37_79b9_u32.wrapping_mul(number as u32 + 1)),
+        };
+        let gone = Connection { vip: None, real: None, ..connection(5) };
+        let connections = (0..5).map(connection).chain([gone]).collect();
+        Self {
+            status,
+            vips,
+            reals,
+            connections,
+            asked: Vec::new(),
+            bad_file: false,
+            drains_by: 0,
+            stays: None,
+        }
+    }
+
+    /// A table of so many connections.
+    pub(super) fn with_connections(mut self, count: usize) -> Self {
+        self.connections = self.connections.iter().cycle().take(count).cloned().collect();
+        self
+    }
+
+    fn changes(&mut self, ask: Ask, change: &str) -> Result<Changed, String> {
+        self.asked.push(ask);
+        Ok(Changed { changes: vec![change.into()], warnings: Vec::new() })
+    }
+
+    fn find(&mut self, vip: &VipName, address: &IpAddr) -> Result<&mut RealStatus, String> {
+        let found = self.reals.iter_mut().find(|real| (&real.vip, &real.address) == (vip, address));
+        found.ok_or_else(|| format!("{vip} has no real {address}"))
+    }
+}
+
+/// A walk through a list that now and then is not there yet.
+struct Walk(std::vec::IntoIter<Connection>, u32);
+
+impl Connections for Walk {
+    fn next(&mut self) -> Next {
+        self.1 += 1;
+        if self.1 == 3 || self.1.is_multiple_of(1000) {
+            Next::Pending
+        } else {
+            self.0.next().map_or(Next::Done, Next::Connection)
+        }
+    }
+}
+
+impl Operator for Fake {
+    fn status(&mut self) -> Status {
+        self.status.clone()
+    }
+
+    fn vips(&mut self) -> Vec<VipStatus> {
+        self.vips.clone()
+    }
+
+    fn reals(&mut self) -> Vec<RealStatus> {
+        let drains_by = self.drains_by;
+        // Those that were asked for, not the one that drains from the beginning.
+        let asked = |real: &&mut RealStatus| real.drain.is_some_and(|drain| drain.since_seconds == 0.0);
+        for real in self.reals.iter_mut().filter(asked) {
+            real.connections = real.connections.saturating_sub(drains_by);
+        }
+        self.reals.clone()
+    }
+
+    fn counters(&mut self) -> Vec<Counter> {
+        let counter = |group: &str, name: &str, value, meaning: &str| Counter {
+            group: group.into(),
+            name: name.into(),
+            value,
+            meaning: meaning.into(),
+        };
+        vec![
+            counter("worker 0", "turns", 123_456_789, "Turns of the loop."),
+            counter("worker 0", "sleeps", 0, "Times that the worker went to sleep."),
+            counter("drops", "balancer.no_vip", 2000, "No VIP has this address, port and protocol."),
+            counter(
+                "drops",
+                "balancer.too_big",
+                0,
+                "The packet and its outer header exceed the MTU of the way.",
+            ),
+        ]
+    }
+
+    fn stats(&mut self) -> afx::Stats {
+        afx::Stats::default()
+    }
+
+    fn config(&mut self) -> Result<ConfigText, String> {
+        Ok(ConfigText { toml: "version = 1\n\n[[port]]\ninterface = \"eth0\"\n".into() })
+    }
+
+    fn connections(&mut self, _wanted: &ConnectionsWanted) -> Result<Box<dyn Connections>, String> {
+        Ok(Box::new(Walk(self.connections.clone().into_iter(), 0)))
+    }
+
+    fn explain(&mut self, flow: &Flow) -> Result<Later<Explanation>, String> {
+        let real = &self.reals[0];
+        let nothing = Explanation {
+            flow: flow.clone(),
+            vip: None,
+            real: None,
+            real_state: None,
+            how: None,
+            why_not: Some("no VIP has this address, port and protocol: the kernel gets its packets".into()),
+            known: Vec::new(),
+            outer: None,
+        };
+        let explanation = if flow.destination.to_string() != "198.51.100.10:443" {
+            nothing
+        } else {
+            let connected = flow.source.port() == 40_000;
+            let known = Known {
+                worker: 1,
+                real: Some(real.address),
+                state: ConnectionState::Established,
+                idle_seconds: 1.5,
+            };
+            Explanation {
+                vip: Some(real.vip),
+                real: Some(real.address),
+                real_state: Some(real.state),
+                how: Some(if connected { How::Connection } else { How::Maglev }),
+                why_not: None,
+                known: if connected { vec![known] } else { Vec::new() },
+                outer: Some(Outer {
+                    method: Method::Gue,
+                    port: "eth0".into(),
+                    source_mac: mac(1),
+                    destination_mac: mac(11),
+                    ip: Some(OuterIp {
+                        source: [10, 200, 1, 2].into(),
+                        destination: real.address,
+                        protocol: 17,
+                        ttl: 64,
+                    }),
+                    udp: Some(OuterUdp { source_port: 50_001, destination_port: 6080 }),
+                    mtu: 1500,
+                    client_mtu: 1472,
+                }),
+                ..nothing
+            }
+        };
+        let mut turns = 0;
+        Ok(Box::new(move || {
+            turns += 1;
+            (turns > 3).then(|| Ok(explanation.clone()))
+        }))
+    }
+
+    fn reload(&mut self) -> Result<Changed, String> {
+        if self.bad_file {
+            return Err(
+                "/etc/afx-lb.toml is not valid; nothing was changed:\n/etc/afx-lb.toml:3:1: error: the key \
+                        `mod` is not known in [[port]]\n    mod = 1\n    ^^^\n    did you mean `mode`?"
+                    .into(),
+            );
+        }
+        self.asked.push(Ask::Reload {});
+        Ok(Changed {
+            changes: vec![
+                "real 10.0.0.12 in 198.51.100.10:443/tcp: weight 100 -> 200".into(),
+                "real 10.0.0.16 in 198.51.100.10:443/tcp: added with weight 100".into(),
+            ],
+            warnings: vec!["10.0.0.16 in 198.51.100.10:443/tcp cannot be reached: no route to it".into()],
+        })
+    }
+
+    fn real_add(&mut self, add: &RealAdd) -> Result<Changed, String> {
+        let change =
+            format!("real {} in {}: added with weight {}", add.real, add.vip, add.weight.unwrap_or(100));
+        self.changes(Ask::RealAdd(add.clone()), &change)
+    }
+
+    fn real_remove(&mut self, real: &RealNamed) -> Result<Changed, String> {
+        self.find(&real.vip, &real.real)?;
+        let change = format!("real {} in {}: removed", real.real, real.vip);
+        self.changes(Ask::RealRemove(real.clone()), &change)
+    }
+
+    fn real_weight(&mut self, weight: &RealWeight) -> Result<Changed, String> {
+        let real = self.find(&weight.vip, &weight.real)?;
+        if real.weight == weight.weight {
+            return Ok(Changed::default());
+        }
+        let change =
+            format!("real {} in {}: weight {} -> {}", weight.real, weight.vip, real.weight, weight.weight);
+        self.changes(Ask::RealWeight(weight.clone()), &change)
+    }
+
+    fn real_drain(&mut self, drain: &RealDrain) -> Result<Changed, String> {
+        let stays = self.stays;
+        let real = self.find(&drain.vip, &drain.real)?;
+        real.drain = Some(Drain {
+            since_seconds: 0.0,
+            deadline_seconds: drain.deadline_seconds,
+            remaining_seconds: drain.deadline_seconds,
+        });
+        real.state = stays.unwrap_or(RealState::Drain);
+        if real.state == RealState::Up {
+            real.drain = None;
+        }
+        let change = format!("real {} in {}: up -> drain", drain.real, drain.vip);
+        self.changes(Ask::RealDrain(drain.clone()), &change)
+    }
+
+    fn real_undrain(&mut self, real: &RealNamed) -> Result<Changed, String> {
+        let found = self.find(&real.vip, &real.real)?;
+        (found.drain, found.state) = (None, RealState::Up);
+        let change = format!("real {} in {}: drain -> up", real.real, real.vip);
+        self.changes(Ask::RealUndrain(real.clone()), &change)
+    }
+
+    fn vip_add(&mut self, add: &VipAdd) -> Result<Changed, String> {
+        let change = format!("vip {}: added", add.vip);
+        self.changes(Ask::VipAdd(add.clone()), &change)
+    }
+
+    fn vip_remove(&mut self, vip: &VipNamed) -> Result<Changed, String> {
+        let change = format!("vip {}: removed", vip.vip);
+        self.changes(Ask::VipRemove(vip.clone()), &change)
+    }
+}
+
+/// A fake at work, with a command socket and a metrics page.
+pub(super) struct Balancer {
+    _folder: TempDir,
+    pub(super) socket: PathBuf,
+    pub(super) metrics: std::net::SocketAddr,
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<Fake>>,
+}
+
+impl Balancer {
+    pub(super) fn start(mut fake: Fake) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("afx-lb.sock");
+        let mut control = Control::start(Some(&socket), Some(([127, 0, 0, 1], 0).into())).unwrap();
+        let metrics = control.metrics_address().unwrap();
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = stop.clone();
+        let thread = std::thread::spawn(move || {
+            while !stopped.load(Ordering::Relaxed) {
+                control.wait(Select::new(), Duration::from_millis(10));
+                control.turn(&mut fake);
+            }
+            fake
+        });
+        Self { _folder: folder, socket, metrics, stop, thread: Some(thread) }
+    }
+
+    pub(super) fn client(&self) -> Client {
+        Client::connect(&self.socket).unwrap().within(SOON)
+    }
+
+    /// Ends it; it tells what it has become.
+    pub(super) fn stop(mut self) -> Fake {
+        self.stop.store(true, Ordering::Relaxed);
+        self.thread.take().unwrap().join().unwrap()
+    }
+}
+
+impl Drop for Balancer {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
