@@ -87,7 +87,7 @@ impl Net {
         let file = self.folder.path().join("lb.toml");
         // Every test has a socket of its own: the default one is one for all of them.
         let socket = format!("[control]\nsocket = \"{}\"\n", self.socket().display());
-        let text = if text.contains("[control]") { text.to_owned() } else { format!("{text}{socket}") };
+        let text = if text.contains("[control]") { text.to_owned() } else { format!("{text}\n{socket}") };
         // Whole or not at all, as an operator's tools do it.
         let new = self.folder.path().join("lb.toml.new");
         fs::write(&new, text).unwrap();
