@@ -75,14 +75,17 @@ counters! {
 }
 
 counters! {
-    /// What became of the packets that the decapsulation program saw, in packets. All go to the kernel's stack.
+    /// What became of the packets that the decapsulation program saw, in packets. All go to the kernel's stack, but
+    /// for those that say they were dropped.
     DecapCounters {
-        /// Packets freed of their outer header.
+        /// Packets freed of their outer headers.
         decapsulated,
-        /// Packets that are no IP-in-IP, or are addressed to none of the tunnel's ends.
+        /// Packets that carry no other packet, or are addressed to none of the tunnel's ends.
         passed_other,
-        /// Fragments of IP-in-IP packets, left as they are.
+        /// Fragments of packets that may carry another, left as they are.
         passed_fragment,
+        /// Fragments addressed to the tunnel's ends, dropped.
+        dropped_fragment,
         /// Packets whose headers, the inner one included, are cut short or say nonsense.
         malformed,
     }

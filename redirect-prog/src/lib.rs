@@ -2,7 +2,7 @@
 //!
 //! [`Redirect`] attaches the redirect program to a port, says which packets are steered to AF_XDP sockets, and
 //! takes the sockets; [`Decap`] attaches the program that a load balancer's server uses to take the outer
-//! header off IP-in-IP packets. Both are attached through a bpf_link: whatever way the process ends, the
+//! headers off IP-in-IP and IP-in-UDP packets. Both are attached through a bpf_link: whatever way the process ends, the
 //! interface is as it was before, and nothing is pinned.
 //!
 //! This crate knows BPF, and nothing above it does: no type of libbpf is part of its interface.
@@ -39,17 +39,20 @@ mod counters;
 mod decap;
 mod error;
 mod link;
+mod matching;
 mod program;
 mod redirect;
 mod steering;
 mod tables;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 
 #[cfg(test)]
 mod tests;
 
 pub use beat::Beat;
 pub use counters::{Counters, DecapCounters};
-pub use decap::{Decap, TunnelEnds};
+pub use decap::{Decap, DecapOptions, OnFragment, TunnelEnds};
 pub use error::{Error, RuleError};
 pub use link::{AttachMode, Attached, Occupant, interface_index};
 pub use redirect::{OnStall, Options, Redirect};

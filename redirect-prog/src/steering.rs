@@ -18,6 +18,8 @@ pub enum Steering {
 
 /// Packets to an address or prefix, optionally of one protocol and to one port.
 ///
+/// [`Steering::matches`] says of one packet whether some rule matches it.
+///
 /// Fragments have no port, except the first: all are steered by address and protocol as soon as some rule for
 /// the address has that protocol (and, where the rule has a port, the protocol has ports). ICMP errors are
 /// steered when the packet that they quote was sent by an address, protocol and port that the rule matches.

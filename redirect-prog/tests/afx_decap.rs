@@ -22,7 +22,7 @@ fn stays_attached_until_killed() {
             [("--native", "native", "prog/xdp "), ("--generic", "generic", "xdpgeneric")]
         {
             let mut command = afx_decap()
-                .args([option, "veth1", "10.0.0.2", "fd00::2"])
+                .args([option, "--gue", "6080", "--fragments", "drop", "veth1", "10.0.0.2", "fd00::2"])
                 .stdout(Stdio::piped())
                 .spawn()
                 .expect("it starts");
@@ -54,6 +54,11 @@ fn says_what_is_wrong_and_fails() {
         };
         assert!(fails(&[]).contains("usage: afx-decap"));
         assert!(fails(&["--backwards", "veth1"]).contains("no such option: --backwards"));
+        for port in ["0", "65536", "gue"] {
+            assert!(fails(&["--gue", port, "veth1"]).contains(&format!("{port} is no UDP port")));
+        }
+        assert!(fails(&["veth1", "--gue"]).contains("a UDP port is missing"));
+        assert!(fails(&["--fragments", "keep", "veth1"]).contains("say pass or drop"));
         assert!(fails(&["nosuch"]).starts_with("afx-decap: interface nosuch: "));
         assert!(fails(&["veth1", "10.0.0"]).contains("10.0.0 is no IP address"));
         assert!(fails(&["--native", "lo"]).contains("does not take an XDP program in native mode"));

@@ -1,15 +1,25 @@
 //! `afx-lb check`: what a configuration file means, or what is wrong with it.
 
+mod summary;
+
+use std::io::{self, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
 
-use crate::BAD_INPUT;
-use crate::config::{Config, Forwarding, Outcome, Port, Queues, Real, Vip, Workers};
+use serde::Serialize;
 
-/// Prints the problems of a file to the standard error, and the meaning of a valid one to the standard output.
-pub(crate) fn run(file: &Path) -> ExitCode {
+use crate::BAD_INPUT;
+use crate::config::{Config, Diagnostic, FileForm, Outcome};
+use summary::Summary;
+
+/// Prints what a valid file means to the standard output, and the problems of a file to the standard error; as JSON
+/// all of it to the standard output.
+pub(crate) fn run(file: &Path, json: bool) -> ExitCode {
+    if json {
+        return run_json(Config::load(file));
+    }
     let Some(config) = load(file) else { return ExitCode::from(BAD_INPUT) };
-    println!("{} is valid.\n\n{}", file.display(), Summary(&config));
+    print(&format!("{} is valid.\n\n{}", file.display(), Summary(&config)));
     ExitCode::SUCCESS
 }
 
@@ -26,52 +36,26 @@ pub(crate) fn load(file: &Path) -> Option<Config> {
     config
 }
 
-/// All that a configuration says, defaults included.
-struct Summary<'a>(&'a Config);
-
-impl std::fmt::Display for Summary<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Config { ports, workers, idle, forwarding, maglev, connections, vips } = self.0;
-        for Port { interface, queues, mode, attach } in ports {
-            let queues = match queues {
-                Queues::All => "all queues".to_owned(),
-                Queues::First(count) => format!("the first {count} queues"),
-            };
-            writeln!(f, "port {interface}: {queues}, mode {mode}, attach {attach}")?;
-        }
-        match workers {
-            Workers::Auto => writeln!(f, "workers: as many as queues and cores allow, idle {idle}")?,
-            Workers::Count(count) => writeln!(f, "workers: {count}, idle {idle}")?,
-            Workers::Cores(cores) => writeln!(f, "workers: one on each of the cores {cores:?}, idle {idle}")?,
-        }
-        match forwarding {
-            Forwarding::Ipip { source_v4, source_v6 } => {
-                let own = "the interface's own address".to_owned();
-                let v4 = source_v4.map_or_else(|| own.clone(), |prefix| prefix.to_string());
-                let v6 = source_v6.map_or_else(|| own.clone(), |prefix| prefix.to_string());
-                writeln!(f, "forwarding: IP in IP, from {v4} (IPv4) and {v6} (IPv6)")?;
-            }
-            Forwarding::L2Dsr => writeln!(f, "forwarding: layer 2, direct server return")?,
-        }
-        writeln!(f, "maglev: {} slots per VIP, seed {}", maglev.table_size.slots(), maglev.seed)?;
-        let timeouts = connections.timeouts;
-        writeln!(
-            f,
-            "connections: {} per worker; forgotten after {:?} opening, {:?} established, {:?} closing, {:?} UDP",
-            connections.capacity, timeouts.opening, timeouts.established, timeouts.closing, timeouts.datagram
-        )?;
-        for Vip { address, port, protocol, reals } in vips {
-            let address = std::net::SocketAddr::new(*address, *port);
-            let plural = if reals.len() == 1 { "" } else { "s" };
-            writeln!(f, "vip {address} {protocol}: {} real{plural}", reals.len())?;
-            for Real { address, weight, next_hop } in reals {
-                write!(f, "  real {address} weight {weight}{}", if *weight == 0 { " (drains)" } else { "" })?;
-                match next_hop {
-                    Some(mac) => writeln!(f, ", next hop {mac}")?,
-                    None => writeln!(f)?,
-                }
-            }
-        }
-        Ok(())
+fn run_json(Outcome { config, diagnostics }: Outcome) -> ExitCode {
+    /// The file's sections and keys, and its warnings.
+    #[derive(Serialize)]
+    struct Meaning {
+        #[serde(flatten)]
+        file: FileForm,
+        warnings: Vec<Diagnostic>,
     }
+    let (json, status) = match config {
+        Some(config) => {
+            let meaning = Meaning { file: FileForm::of(&config), warnings: diagnostics };
+            (serde_json::to_string_pretty(&meaning), ExitCode::SUCCESS)
+        }
+        None => (serde_json::to_string_pretty(&diagnostics), ExitCode::from(BAD_INPUT)),
+    };
+    print(&(json.expect("it is made of lists, strings and numbers, and its keys are strings") + "\n"));
+    status
+}
+
+/// Prints to the standard output. Whoever closes it has seen enough.
+fn print(text: &str) {
+    let _ = io::stdout().write_all(text.as_bytes());
 }

@@ -2,28 +2,47 @@
 //!
 //! What a [`Config`] holds is right: whoever has one need not check anything again. What a file has wrong comes
 //! back as [`Diagnostic`]s, all at once, each with its place. `lb.example.toml` explains every key.
+//!
+//! A [`Config`] changes by [`edit`], under the rules of the file, is written as a file again by [`form`], and is
+//! compared with another one by [`mod@diff`].
 
+mod checks;
+mod control;
 mod diagnostic;
+mod diff;
+#[allow(dead_code, reason = "commands over the socket change the configuration; the file alone does not")]
+mod edit;
+mod form;
+mod forwarding;
+mod key;
+mod machine;
+mod networks;
 mod reader;
+mod reals;
 #[cfg(test)]
 mod tests;
+mod times;
 mod values;
 mod vips;
 
-use std::collections::BTreeSet;
-use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU16;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use afx::stage::balancer::connections::Timeouts;
 use afx::stage::balancer::maglev::TableSize;
-use ipnet::{Ipv4Net, Ipv6Net};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
+pub(crate) use checks::{Check, Flap, Probe, Tls};
 pub(crate) use diagnostic::Diagnostic;
-use diagnostic::Problem;
+use diagnostic::{Problem, Severity, Text};
+pub(crate) use diff::diff;
+pub(crate) use form::FileForm;
+pub(crate) use key::VipKey;
+pub(crate) use networks::MacAddress;
 use reader::{Section, Source};
-pub(crate) use values::MacAddress;
+pub(crate) use times::Time;
 
 /// All that a configuration file says, defaults filled in.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,10 +51,19 @@ pub(crate) struct Config {
     pub(crate) ports: Vec<Port>,
     pub(crate) workers: Workers,
     pub(crate) idle: Idle,
+    pub(crate) control: Control,
     pub(crate) forwarding: Forwarding,
+    /// Where to send the packets of reals that have no next hop of their own, if not where the kernel's routes say.
+    pub(crate) next_hop: Option<MacAddress>,
+    /// The longest IP packet of a client that is balanced, in bytes. None for what the way to the real takes, less
+    /// the outer header.
+    pub(crate) client_mtu: Option<u32>,
+    pub(crate) icmp: Icmp,
+    /// Packets in IP in IP or GUE to these addresses are taken out and balanced. None of them twice.
+    pub(crate) decapsulate: Vec<IpAddr>,
     pub(crate) maglev: Maglev,
     pub(crate) connections: Connections,
-    /// No (address, port, protocol) twice.
+    /// No (network, port, protocol) twice.
     pub(crate) vips: Vec<Vip>,
 }
 
@@ -71,24 +99,40 @@ pub(crate) enum Workers {
     Cores(Vec<u16>),
 }
 
+/// How the balancer can be asked and told while it runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Control {
+    /// An absolute path that a Unix socket can have. None for no command socket.
+    pub(crate) socket: Option<PathBuf>,
+    /// Where counters are served over HTTP. None for nowhere.
+    pub(crate) metrics: Option<SocketAddr>,
+}
+
 /// Makes an enum of the words that a key can have.
 macro_rules! words {
-    ($(#[$doc:meta])* $name:ident { $($variant:ident = $word:literal),+ }) => {
+    ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $word:literal),+ }) => {
         $(#[$doc])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-        pub(crate) enum $name { $($variant),+ }
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub(crate) enum $name { $($(#[$variant_doc])* $variant),+ }
 
         impl $name {
             const WORDS: &[(&str, Self)] = &[$(($word, Self::$variant)),+];
         }
 
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 f.write_str(match self { $(Self::$variant => $word),+ })
+            }
+        }
+
+        impl serde::Serialize for $name {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_str(self)
             }
         }
     };
 }
+use words;
 
 words! {
     /// How packets get from the card to this process.
@@ -106,14 +150,48 @@ words! {
     /// The protocol of a VIP.
     Protocol { Tcp = "tcp", Udp = "udp" }
 }
+words! {
+    /// What of a new flow chooses its real.
+    HashOn { FiveTuple = "5-tuple", Source = "source", DestinationPort = "destination-port" }
+}
+words! {
+    /// Where packets may carry the server id of their real.
+    ServerIdIn { None = "none", Quic = "quic", TcpOption = "tcp-option", UdpHeader = "udp-header" }
+}
+words! {
+    /// What becomes of fragments.
+    Fragments { Drop = "drop", Together = "together" }
+}
+words! {
+    /// What an operator wants of a real, whatever its check says.
+    RealState {
+        /// It serves, if its check is good.
+        Up = "up",
+        /// It keeps its connections, and gets no new ones.
+        Drain = "drain",
+        /// As if its check were bad.
+        Down = "down"
+    }
+}
 
 /// How packets get to the reals.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Forwarding {
     /// In another IP header, from an address of these prefixes or else the interface's own.
     Ipip { source_v4: Option<Ipv4Net>, source_v6: Option<Ipv6Net> },
+    /// In UDP to this port and another IP header, from addresses as those of IP in IP.
+    Gue { source_v4: Option<Ipv4Net>, source_v6: Option<Ipv6Net>, port: u16 },
     /// Unchanged but for the MAC addresses.
     L2Dsr,
+}
+
+/// What clients are told by ICMP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Icmp {
+    /// Whether they are told of packets that do not fit.
+    pub(crate) too_big: bool,
+    /// The most such answers of a worker in a second.
+    pub(crate) per_second: u32,
 }
 
 /// Who serves new flows. Balancers with the same VIPs need the same values.
@@ -130,35 +208,63 @@ pub(crate) struct Connections {
     pub(crate) timeouts: Timeouts,
 }
 
-/// An address that clients connect to.
+/// An address, or all of a prefix, that clients connect to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Vip {
-    pub(crate) address: IpAddr,
-    pub(crate) port: u16,
+    /// Without host bits.
+    pub(crate) network: IpNet,
+    /// None for any.
+    pub(crate) port: Option<u16>,
     pub(crate) protocol: Protocol,
-    /// No address twice; of families that the forwarding can carry.
+    pub(crate) hash: HashOn,
+    /// One that the protocol can have.
+    pub(crate) server_id: ServerIdIn,
+    /// Whether the balancer answers echo requests to the VIP.
+    pub(crate) ping: bool,
+    pub(crate) fragments: Fragments,
+    /// Whether flows leave a real that is down: UDP only.
+    pub(crate) udp_leaves_down: bool,
+    /// The time in which a real that came up reaches its weight.
+    pub(crate) slow_start: Duration,
+    /// None where all reals count as healthy.
+    pub(crate) check: Option<Check>,
+    /// No address twice; of families that the forwarding can carry. If there are any, one of them can get flows.
     pub(crate) reals: Vec<Real>,
 }
 
 /// A server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Real {
     pub(crate) address: IpAddr,
-    /// 0 for no new flows: it drains.
+    /// Up to 65535. 0: only its sources and server ids lead to it.
     pub(crate) weight: u32,
-    /// Where to send its packets, if not where the kernel's routes say.
+    pub(crate) state: RealState,
+    /// Where to send its packets, if not where `[forwarding]` or the kernel's routes say.
     pub(crate) next_hop: Option<MacAddress>,
+    /// Not 0, each of one real of the VIP only; none unless the VIP has `server_id`.
+    pub(crate) server_ids: Vec<u32>,
+    /// Clients that it serves, of the VIP's family, without host bits; each prefix of one real of the VIP only.
+    pub(crate) sources: Vec<IpNet>,
 }
 
 impl Config {
     /// Reads a file.
     pub(crate) fn load(file: &Path) -> Outcome {
-        match std::fs::read_to_string(file) {
-            Ok(text) => Self::parse(&file.display().to_string(), &text),
+        let name = file.display().to_string();
+        let refuse = |diagnostic| Outcome { config: None, diagnostics: vec![diagnostic] };
+        let bytes = match std::fs::read(file) {
+            Ok(bytes) => bytes,
+            Err(error) => return refuse(Diagnostic::of_file(&name, unreadable(&error))),
+        };
+        match String::from_utf8(bytes) {
+            Ok(text) => Self::parse(&name, &text),
             Err(error) => {
-                let problem = Problem::new(format!("cannot read the file: {error}"));
-                let diagnostic = Diagnostic::of_file(&file.display().to_string(), problem);
-                Outcome { config: None, diagnostics: vec![diagnostic] }
+                let valid = error.utf8_error().valid_up_to();
+                let text = String::from_utf8_lossy(error.as_bytes());
+                let problem = Problem::new(format!("the byte 0x{:02x} is no UTF-8", error.as_bytes()[valid]))
+                    .help("a configuration is UTF-8 text: was it saved with another encoding?");
+                // Up to there both texts are the same.
+                refuse(Diagnostic::new(Severity::Error, &Text::new(&name, &text), valid..valid + 1, problem))
             }
         }
     }
@@ -177,6 +283,63 @@ impl Config {
         let diagnostics = source.into_diagnostics();
         let config = config.filter(|_| !diagnostics.iter().any(Diagnostic::is_error));
         Outcome { config, diagnostics }
+    }
+
+    /// The VIP of that key.
+    pub(crate) fn vip(&self, key: &VipKey) -> Option<&Vip> {
+        self.vips.iter().find(|vip| vip.key() == *key)
+    }
+}
+
+impl Vip {
+    /// A VIP without reals, with the file's defaults.
+    pub(crate) fn new(key: VipKey) -> Self {
+        Self {
+            network: key.network,
+            port: key.port,
+            protocol: key.protocol,
+            hash: HashOn::FiveTuple,
+            server_id: ServerIdIn::None,
+            ping: false,
+            fragments: Fragments::Drop,
+            udp_leaves_down: false,
+            slow_start: Duration::ZERO,
+            check: None,
+            reals: Vec::new(),
+        }
+    }
+
+    /// What tells it from all others.
+    pub(crate) fn key(&self) -> VipKey {
+        VipKey { network: self.network, port: self.port, protocol: self.protocol }
+    }
+}
+
+impl Real {
+    /// A real with the file's defaults.
+    pub(crate) fn new(address: IpAddr) -> Self {
+        Self {
+            address,
+            weight: 100,
+            state: RealState::Up,
+            next_hop: None,
+            server_ids: Vec::new(),
+            sources: Vec::new(),
+        }
+    }
+}
+
+/// Why a file could not be read, in an operator's words.
+fn unreadable(error: &std::io::Error) -> Problem {
+    use std::io::ErrorKind;
+    match error.kind() {
+        ErrorKind::NotFound => Problem::new("there is no such file").help("give the path of a configuration"),
+        ErrorKind::IsADirectory => Problem::new("it is a folder").help("give the path of a file in it"),
+        ErrorKind::PermissionDenied => Problem::new("this user may not read it")
+            .help("run it as root, or change the file's mode or owner"),
+        ErrorKind::NotADirectory => Problem::new("a part of its path is a file, not a folder")
+            .help("give the path of a configuration"),
+        _ => Problem::new(format!("cannot read the file: {error}")),
     }
 }
 
@@ -204,139 +367,31 @@ fn read_version(root: &Section<'_>) -> Option<()> {
 }
 
 fn read(root: &Section<'_>) -> Option<Config> {
-    let ports = read_ports(root);
-    let (workers, idle) = read_workers(root);
-    let forwarding = read_forwarding(root);
-    let maglev = read_maglev(root);
-    let connections = read_connections(root);
+    let ports = machine::ports(root);
+    let (workers, idle) = machine::workers(root);
+    let control = control::read(root);
+    let way = forwarding::read(root);
+    let icmp = forwarding::icmp(root);
+    let decapsulate = forwarding::decapsulation(root);
+    let maglev = machine::maglev(root);
+    let connections = machine::connections(root);
     // Without it nothing can be said of the reals' families, but all the rest can.
-    let vips = vips::read(root, forwarding.as_ref(), maglev.table_size);
-    Some(Config { ports, workers, idle, forwarding: forwarding?, maglev, connections, vips })
-}
-
-fn read_ports(root: &Section<'_>) -> Vec<Port> {
-    let sections = root.sections("port");
-    if sections.is_empty() && !root.has("port") {
-        root.error(
-            Problem::new("there is no port: nothing to take packets from")
-                .help("add a section `[[port]]` with `interface = \"...\"`"),
-        );
-    }
-    let mut seen = BTreeSet::new();
-    let mut ports = Vec::new();
-    for section in sections {
-        let interface = section.required("interface", values::interface);
-        let queues = section.optional("queues", values::queues);
-        let mode = section.optional("mode", |value| values::word(value, Mode::WORDS));
-        let attach = section.optional("attach", |value| values::word(value, Attach::WORDS));
-        section.finish();
-        let Some(interface) = interface else { continue };
-        if !seen.insert(interface.get_ref().clone()) {
-            let what = format!("the interface {} has a port already", interface.get_ref());
-            section.error_at(interface.span(), Problem::new(what).help("give each interface one `[[port]]`"));
-        }
-        ports.push(Port {
-            interface: interface.into_inner(),
-            queues: queues.map_or(Queues::All, toml::Spanned::into_inner),
-            mode: mode.map_or(Mode::Auto, toml::Spanned::into_inner),
-            attach: attach.map_or(Attach::Auto, toml::Spanned::into_inner),
-        });
-    }
-    ports
-}
-
-fn read_workers(root: &Section<'_>) -> (Workers, Idle) {
-    let Some(section) = root.section("workers") else { return (Workers::Auto, Idle::Busy) };
-    let count = section.optional("count", values::count);
-    let cores = section.optional("cores", values::cores);
-    let idle = section.optional("idle", |value| values::word(value, Idle::WORDS));
-    section.finish();
-    let workers = match (count, cores) {
-        (Some(count), Some(cores)) => {
-            section.error_at(
-                count.span(),
-                Problem::new("both the count of the workers and their cores are given").help(format!(
-                    "leave `count` out: there will be {}, one per core",
-                    cores.get_ref().len()
-                )),
-            );
-            Workers::Auto
-        }
-        (Some(count), None) => Workers::Count(count.into_inner()),
-        (None, Some(cores)) => Workers::Cores(cores.into_inner()),
-        (None, None) => Workers::Auto,
-    };
-    (workers, idle.map_or(Idle::Busy, toml::Spanned::into_inner))
-}
-
-fn read_forwarding(root: &Section<'_>) -> Option<Forwarding> {
-    let Some(section) = root.section("forwarding") else {
-        if !root.has("forwarding") {
-            root.error(
-                Problem::new("it is not said how packets get to the reals")
-                    .help("add a section `[forwarding]` with `method = \"ipip\"` or `method = \"l2dsr\"`"),
-            );
-        }
-        return None;
-    };
-    #[derive(Clone, Copy)]
-    enum Method {
-        Ipip,
-        L2Dsr,
-    }
-    let methods = [("ipip", Method::Ipip), ("l2dsr", Method::L2Dsr)];
-    let method = section.required("method", |value| values::word(value, &methods));
-    let source_v4 = section.optional("source_v4", values::prefix_v4);
-    let source_v6 = section.optional("source_v6", values::prefix_v6);
-    section.finish();
-    match method?.into_inner() {
-        Method::Ipip => Some(Forwarding::Ipip {
-            source_v4: source_v4.map(toml::Spanned::into_inner),
-            source_v6: source_v6.map(toml::Spanned::into_inner),
-        }),
-        Method::L2Dsr => {
-            for span in [source_v4.map(|s| s.span()), source_v6.map(|s| s.span())].into_iter().flatten() {
-                section.error_at(
-                    span,
-                    Problem::new("forwarding by layer 2 has no outer header, hence no source address for it")
-                        .help("leave this key out, or say `method = \"ipip\"`"),
-                );
-            }
-            Some(Forwarding::L2Dsr)
-        }
-    }
-}
-
-fn read_maglev(root: &Section<'_>) -> Maglev {
-    let mut maglev = Maglev { table_size: TableSize::DEFAULT, seed: 0 };
-    let Some(section) = root.section("maglev") else { return maglev };
-    if let Some(size) = section.optional("table_size", values::table_size) {
-        maglev.table_size = size.into_inner();
-    }
-    if let Some(seed) = section.optional("seed", |value| values::integer(value, 0..=i64::MAX as u64)) {
-        maglev.seed = seed.into_inner();
-    }
-    section.finish();
-    maglev
-}
-
-fn read_connections(root: &Section<'_>) -> Connections {
-    let mut connections = Connections { capacity: 1 << 20, timeouts: Timeouts::default() };
-    let Some(section) = root.section("connections") else { return connections };
-    if let Some(capacity) = section.optional("capacity", |value| values::integer(value, 1024..=1 << 30)) {
-        connections.capacity = capacity.into_inner() as usize;
-    }
-    let timeouts = &mut connections.timeouts;
-    for (key, timeout) in [
-        ("opening", &mut timeouts.opening),
-        ("established", &mut timeouts.established),
-        ("closing", &mut timeouts.closing),
-        ("udp", &mut timeouts.datagram),
-    ] {
-        if let Some(duration) = section.optional(key, values::timeout) {
-            *timeout = duration.into_inner();
-        }
-    }
-    section.finish();
-    connections
+    let method = way.as_ref().map(|way| &way.method);
+    let vips =
+        vips::read(root, &vips::Around { forwarding: method, decapsulate: &decapsulate }, maglev.table_size);
+    let way = way?;
+    Some(Config {
+        ports,
+        workers,
+        idle,
+        control,
+        forwarding: way.method,
+        next_hop: way.next_hop,
+        client_mtu: way.client_mtu,
+        icmp,
+        decapsulate,
+        maglev,
+        connections,
+        vips,
+    })
 }

@@ -50,6 +50,9 @@ enum Command {
         /// The configuration file.
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
+        /// Print it as JSON: what a valid file means, or a list of what is wrong.
+        #[arg(long)]
+        json: bool,
     },
     /// Shows the balancer at work: builds a client, the balancer and three web servers out of network namespaces,
     /// sends requests through it while one server is drained and brought back, and says what became of them.
@@ -95,7 +98,7 @@ fn main() -> ExitCode {
     log::start(log_format, if matches!(command, Command::Demo(_)) { "error" } else { "info" });
     match command {
         Command::Run { config, drain } => run::run(&config, Duration::from_secs(drain)),
-        Command::Check { config } => check::run(&config),
+        Command::Check { config, json } => check::run(&config, json),
         Command::Demo(options) => demo::run(&options),
         Command::Status { options } => client::run(&options, &Ask::Status {}),
         Command::Ctl { options, command } => client::run(&options, &command.into()),

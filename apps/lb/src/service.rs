@@ -10,7 +10,8 @@ use afx::control::resolver::{Resolution, Resolutions, Resolver};
 use afx::packet::{MacAddress, Protocol as IpProtocol};
 use afx::port::{AttachMode, Mode, ModeWanted, PortId, Protocol as SteeredProtocol, Rule, Steering, XdpPort};
 use afx::stage::balancer::{
-    Balancer, Definition, Directory, Forwarding, Hop, Monitor, Options, RealDefinition, Services, Vip,
+    Balancer, Definition, Directory, Forwarding, Hop, Monitor, Options, RealDefinition, Services, Settings,
+    Vip,
 };
 use afx::{Idle, Running, Runtime, Stats};
 use anyhow::{Context as _, Result, bail};
@@ -68,7 +69,7 @@ impl Service {
     /// Puts another configuration in force without losing flows. Where it cannot, nothing changes.
     pub(crate) fn reload(&mut self, config: Config) -> Result<()> {
         if let Some(section) = needs_restart(&self.config, &config) {
-            bail!("a change of [{section}] takes a restart; nothing was changed");
+            bail!("a change of {section} takes a restart; nothing was changed");
         }
         let resolutions = resolve(&self.resolver, &config);
         // Steering first: it is what may fail, and the rules that stay are never away.
@@ -192,15 +193,9 @@ impl Service {
     }
 }
 
-/// What cannot change while workers run.
-fn needs_restart(old: &Config, new: &Config) -> Option<&'static str> {
-    if old.ports != new.ports {
-        return Some("[port]");
-    }
-    if (&old.workers, old.idle) != (&new.workers, new.idle) {
-        return Some("workers");
-    }
-    (old.connections != new.connections).then_some("connections")
+/// The section that cannot change while workers run, if one does.
+fn needs_restart(old: &Config, new: &Config) -> Option<String> {
+    config::diff(old, new).iter().find_map(|change| change.needs_restart().map(str::to_owned))
 }
 
 /// Looks for the ways to a configuration's reals, and those to the reals so far.
@@ -235,7 +230,7 @@ fn vip_of(vip: &config::Vip) -> Vip {
         config::Protocol::Tcp => IpProtocol::TCP,
         config::Protocol::Udp => IpProtocol::UDP,
     };
-    Vip { address: vip.address, port: vip.port, protocol }
+    Vip { network: vip.network, port: vip.port, protocol }
 }
 
 fn make_services(
@@ -244,14 +239,15 @@ fn make_services(
     interfaces: &[Interface],
     resolutions: &Resolutions,
 ) -> Result<Services> {
-    let real = |real: &config::Real| RealDefinition { address: real.address, weight: real.weight };
+    let real = |real: &config::Real| RealDefinition::new(real.address, real.weight);
     let definitions: Vec<_> = config
         .vips
         .iter()
-        .map(|vip| Definition { vip: vip_of(vip), reals: vip.reals.iter().map(real).collect() })
+        .map(|vip| Definition::new(vip_of(vip), vip.reals.iter().map(real).collect()))
         .collect();
     let forwarding = match config.forwarding {
         config::Forwarding::Ipip { source_v4, source_v6 } => Forwarding::Ipip { source_v4, source_v6 },
+        config::Forwarding::Gue { source_v4, source_v6, port } => Forwarding::Gue { source_v4, source_v6, port },
         config::Forwarding::L2Dsr => Forwarding::L2Dsr,
     };
     let given: BTreeMap<(Vip, IpAddr), MacAddress> = config
@@ -264,7 +260,8 @@ fn make_services(
         hop(given.get(&(*vip, *real)).copied(), *real, interfaces, resolutions.get(real))
     };
     let Config { maglev, .. } = config;
-    Ok(directory.services(&definitions, &forwarding, maglev.table_size, maglev.seed, way)?)
+    let settings = Settings { table_size: maglev.table_size, seed: maglev.seed, ..Settings::new(forwarding) };
+    Ok(directory.services(&definitions, &settings, way)?)
 }
 
 /// The next hop to a real: the one given, or what the kernel says.
@@ -314,7 +311,7 @@ fn steering(config: &Config) -> Result<Steering> {
             config::Protocol::Tcp => SteeredProtocol::TCP,
             config::Protocol::Udp => SteeredProtocol::UDP,
         };
-        Ok(Rule::new(vip.address, Some(vip.port), Some(protocol))?)
+        Ok(Rule::new(vip.network, vip.port, Some(protocol))?)
     };
     Ok(Steering::Match(config.vips.iter().map(rule).collect::<Result<_>>()?))
 }
@@ -333,7 +330,11 @@ fn start(config: &Config, services: Arc<Services>, monitor: &Monitor) -> Result<
     for port in &config.ports {
         builder = builder.port(xdp_port(port, &steering));
     }
-    let options = Options { capacity: config.connections.capacity, timeouts: config.connections.timeouts };
+    let options = Options {
+        capacity: config.connections.capacity,
+        timeouts: config.connections.timeouts,
+        hasher: None,
+    };
     let monitor = monitor.clone();
     let pipeline = builder.pipeline(move |build| Balancer::new(build, &options, services.clone(), &monitor));
     Ok(pipeline.start()?)

@@ -2,7 +2,7 @@
 
 mod common;
 
-use afx_redirect::{AttachMode, Decap, TunnelEnds};
+use afx_redirect::{Decap, DecapOptions};
 use afx_testbed::{Process, Signal};
 use common::{Net, PATIENCE, web};
 
@@ -47,7 +47,7 @@ fn a_bad_start_says_what_is_wrong_and_leaves_the_interface_alone() {
 fn somebody_elses_xdp_program_stays() {
     let net = Net::new("lb-refuse-xdp", 1, 1);
     let index = net.lb.interface_index("eth0").unwrap();
-    let other = net.lb.run(|| Decap::attach(index, &TunnelEnds::Any, AttachMode::Auto)).unwrap().unwrap();
+    let other = net.lb.run(|| Decap::attach(index, &DecapOptions::default())).unwrap().unwrap();
     let program = net.lb.xdp_program("eth0").unwrap();
     let said = refusal(&net, &net.spawn(&web(&REALS), &[]));
     assert!(said.contains("port eth0") && said.contains("XDP program"), "{said}");
@@ -99,5 +99,9 @@ fn a_file_that_is_not_there_is_named() {
     let command = net.lb.command(env!("CARGO_BIN_EXE_afx-lb"));
     let output = command.args(["run", "--config", "/nonexistent/lb.toml"]).output().unwrap();
     assert_eq!(output.status.code(), Some(2));
-    assert!(output.stderr.contains("/nonexistent/lb.toml: error: cannot read the file"), "{}", output.stderr);
+    assert!(
+        output.stderr.contains("/nonexistent/lb.toml: error: there is no such file"),
+        "{}",
+        output.stderr
+    );
 }

@@ -42,6 +42,19 @@ impl Sum {
         Self { words: add(self.words, sum), odd: self.odd ^ !bytes.len().is_multiple_of(2) }
     }
 
+    /// Adds the bytes of a packet that lies in several segments, in their order.
+    #[inline]
+    pub fn add_segments<'a>(self, segments: impl IntoIterator<Item = &'a [u8]>) -> Self {
+        segments.into_iter().fold(self, Self::add_bytes)
+    }
+
+    /// Adds another sum, as if what it sums followed all that was added before.
+    #[inline]
+    pub const fn add_sum(self, other: Self) -> Self {
+        let words = if self.odd { fold(other.words).swap_bytes() as u64 } else { other.words };
+        Self { words: add(self.words, words), odd: self.odd ^ other.odd }
+    }
+
     /// Adds a 16-bit number. An even number of bytes must have been added before.
     #[inline]
     pub const fn add_u16(self, number: u16) -> Self {
@@ -322,6 +335,10 @@ mod tests {
             cuts.sort_unstable();
             let sum = cuts.windows(2).fold(Sum::new(), |sum, ends| sum.add_bytes(&bytes[ends[0]..ends[1]]));
             prop_assert_eq!(sum.checksum(), naive(&bytes));
+            let segments = || cuts.windows(2).map(|ends| &bytes[ends[0]..ends[1]]);
+            prop_assert_eq!(Sum::new().add_segments(segments()).checksum(), naive(&bytes));
+            let sums = segments().map(|segment| Sum::new().add_bytes(segment));
+            prop_assert_eq!(sums.fold(Sum::new(), Sum::add_sum).checksum(), naive(&bytes));
         }
 
         #[test]

@@ -21,6 +21,7 @@
 
 mod build;
 pub mod checksum;
+pub mod decap;
 pub mod encap;
 mod flow;
 mod hash;
@@ -28,6 +29,7 @@ mod names;
 mod parse;
 pub mod reply;
 pub mod rewrite;
+mod server_id;
 mod view;
 
 pub use build::Builder;
@@ -35,4 +37,5 @@ pub use flow::{FlowKey, FlowKey4, FlowKey6, embedded_flow, flow_key};
 pub use hash::HashSeed;
 pub use names::{EtherType, IpVersion, MacAddress, MacAddressError, Protocol};
 pub use parse::{Fragment, ParseError, Parsed, parse, parse_head};
+pub use server_id::{quic_server_id, tcp_option_server_id, udp_header_server_id};
 pub use view::{Ethernet, Icmp, Ipv4, Ipv6, Tcp, TcpFlags, Udp, VlanTag};

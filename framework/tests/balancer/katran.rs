@@ -115,7 +115,7 @@ impl VipOf {
 
     fn definition(&self) -> (Vip, Vec<Real>) {
         let protocol = if self.proto == "tcp" { Protocol::TCP } else { Protocol::UDP };
-        let vip = Vip { address: self.addr.parse().unwrap(), port: self.port, protocol };
+        let vip = Vip::host(self.addr.parse().unwrap(), self.port, protocol);
         (vip, self.reals.iter().map(|real| Real::new(&real.addr).weight(real.weight)).collect())
     }
 }

@@ -8,7 +8,8 @@ use afx::packet::{MacAddress, Protocol};
 use afx::stage::balancer::connections::Timeouts;
 use afx::stage::balancer::maglev::TableSize;
 use afx::stage::balancer::{
-    Balancer, Definition, Directory, Forwarding, Hop, Monitor, Options, RealDefinition, Services, Vip,
+    Balancer, Definition, Directory, Forwarding, Hop, Monitor, Options, RealDefinition, Services, Settings,
+    Vip,
 };
 use afx::{Inline, MemoryPeer, MemoryPort, PortId, Runtime, Stats};
 
@@ -55,7 +56,7 @@ pub(crate) fn mac_of(real: &IpAddr) -> MacAddress {
 
 pub(crate) fn vip(text: &str, protocol: Protocol) -> Vip {
     let address: std::net::SocketAddr = text.parse().unwrap();
-    Vip { address: address.ip(), port: address.port(), protocol }
+    Vip::host(address.ip(), address.port(), protocol)
 }
 
 pub(crate) const IPIP: Forwarding = Forwarding::Ipip { source_v4: None, source_v6: None };
@@ -66,11 +67,11 @@ impl Setup {
     }
 
     pub(crate) fn services(&self, directory: &mut Directory) -> Services {
-        let real = |real: &Real| RealDefinition { address: real.address, weight: real.weight };
+        let real = |real: &Real| RealDefinition::new(real.address, real.weight);
         let definitions: Vec<_> = self
             .vips
             .iter()
-            .map(|(vip, reals)| Definition { vip: *vip, reals: reals.iter().map(real).collect() })
+            .map(|(vip, reals)| Definition::new(*vip, reals.iter().map(real).collect()))
             .collect();
         let way = |vip: &Vip, address: &IpAddr| {
             let reals = &self.vips.iter().find(|(other, _)| other == vip)?.1;
@@ -84,8 +85,9 @@ impl Setup {
                 mtu,
             })
         };
-        let size = TableSize::new(self.table_size).unwrap();
-        directory.services(&definitions, &self.forwarding, size, self.seed, way).unwrap()
+        let table_size = TableSize::new(self.table_size).unwrap();
+        let settings = Settings { table_size, seed: self.seed, ..Settings::new(self.forwarding) };
+        directory.services(&definitions, &settings, way).unwrap()
     }
 }
 
@@ -93,7 +95,7 @@ impl Setup {
 pub(crate) fn options(capacity: usize) -> Options {
     let hour = Duration::from_secs(60 * 60);
     let timeouts = Timeouts { opening: hour, established: hour, closing: hour, datagram: hour };
-    Options { capacity, timeouts }
+    Options { capacity, timeouts, hasher: None }
 }
 
 /// One worker with a balancer, its port's other end, and the control side's book.

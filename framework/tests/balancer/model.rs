@@ -109,7 +109,8 @@ impl Model {
         let weights: Vec<_> = reals.iter().map(|real| (real.address, real.weight)).collect();
         let table =
             Table::of_addresses(TableSize::new(self.setup.table_size).unwrap(), seed, &weights).unwrap();
-        let key = FlowKey::new(client.ip(), vip.address, protocol, client.port(), vip.port).unwrap();
+        let key = FlowKey::new(client.ip(), vip.network.addr(), protocol, client.port(), vip.port.unwrap())
+            .unwrap();
         table.lookup(FlowHasher::new(seed).hash(&key)).map(|real| reals[real].address)
     }
 
@@ -126,7 +127,7 @@ impl Model {
         assert_eq!(outer.inner, packet.ip());
         assert_eq!((outer.destination_mac, outer.source_mac), (mac_of(&real).0, OWN_MAC.0));
         assert_eq!((outer.destination, outer.ttl, outer.tos), (real, 64, packet.tos));
-        assert_eq!(outer.protocol, if packet.vip.address.is_ipv4() { 4 } else { 41 });
+        assert_eq!(outer.protocol, if packet.vip.is_ipv4() { 4 } else { 41 });
         match (outer.source, source_v4, source_v6) {
             (IpAddr::V4(source), Some(prefix), _) => assert!(prefix.contains(&source), "{source}"),
             (IpAddr::V6(source), _, Some(prefix)) => assert!(prefix.contains(&source), "{source}"),
@@ -164,12 +165,12 @@ enum Kind {
 
 impl Packet {
     fn client(&self) -> SocketAddr {
-        let address = if self.vip.address.is_ipv4() { "192.0.2.77" } else { "2001:db8:c::77" };
+        let address = if self.vip.is_ipv4() { "192.0.2.77" } else { "2001:db8:c::77" };
         SocketAddr::new(address.parse().unwrap(), 40_000 + u16::from(self.client))
     }
 
     fn flow(&self) -> Flow {
-        (self.client(), SocketAddr::new(self.vip.address, self.vip.port), self.vip.protocol)
+        (self.client(), SocketAddr::new(self.vip.network.addr(), self.vip.port.unwrap()), self.vip.protocol)
     }
 
     /// From the IP header on, without padding.
@@ -233,7 +234,7 @@ fn any_vip() -> impl Strategy<Value = Vip> {
     let services = [(80, Protocol::TCP), (80, Protocol::UDP), (443, Protocol::TCP)];
     (0..2_usize, 0..3_usize).prop_map(move |(address, service)| {
         let (port, protocol) = services[service];
-        Vip { address: addresses[address].parse().unwrap(), port, protocol }
+        Vip::host(addresses[address].parse().unwrap(), port, protocol)
     })
 }
 
@@ -247,7 +248,7 @@ fn any_reals(vip: Vip, l2: bool) -> impl Strategy<Value = Vec<Real>> {
     prop::collection::vec(real, 0..6).prop_map(move |reals| {
         let mut all: Vec<Real> = Vec::new();
         for (number, v6, weight, mtu) in reals {
-            let v6 = if vip.address.is_ipv6() { true } else { v6 && !l2 };
+            let v6 = !vip.is_ipv4() || v6 && !l2;
             let address = if v6 { format!("fd00::1{number}") } else { format!("10.0.0.1{number}") };
             let address = address.parse().unwrap();
             if all.iter().all(|real| real.address != address) {

@@ -1,17 +1,26 @@
-//! `afx-decap`: takes the outer header off IP-in-IP packets that a load balancer sends to this server, until killed.
+//! `afx-decap`: takes the outer headers off packets that a load balancer sends to this server, until killed.
 use std::error::Error;
 use std::net::IpAddr;
+use std::num::NonZero;
 use std::process::ExitCode;
 use std::thread;
 
-use afx_redirect::{AttachMode, Decap, TunnelEnds, interface_index};
+use afx_redirect::{AttachMode, Decap, DecapOptions, OnFragment, TunnelEnds, interface_index};
 
 const USAGE: &str = "\
-usage: afx-decap [--native | --generic] INTERFACE [ADDRESS]...
+usage: afx-decap [--gue PORT] [--fragments pass|drop] [--native | --generic]
+                 INTERFACE [ADDRESS]...
 
 Takes the outer header off IP-in-IP packets that arrive on INTERFACE, and lets the
 stack receive the packet within. With ADDRESSes, only off packets sent to one of
-them. Stays until killed; then the interface is as before.";
+them. Stays until killed; then the interface is as before.
+
+  --gue PORT        the same with IP in UDP to this port (GUE, variant 1)
+  --fragments pass  fragments go to the stack as they are (the default)
+  --fragments drop  fragments are dropped: all of them, or those to the ADDRESSes
+  --native          in the driver, or not at all
+  --generic         in the kernel's generic receive path
+By default in the driver where it can, else in the generic path.";
 
 fn main() -> ExitCode {
     match run() {
@@ -24,13 +33,16 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<(), Box<dyn Error>> {
-    let mut mode = AttachMode::Auto;
+    let mut options = DecapOptions::default();
     let mut interface = None;
     let mut ends: Vec<IpAddr> = Vec::new();
-    for argument in std::env::args().skip(1) {
+    let mut arguments = std::env::args().skip(1);
+    while let Some(argument) = arguments.next() {
         match argument.as_str() {
-            "--native" => mode = AttachMode::Native,
-            "--generic" => mode = AttachMode::Generic,
+            "--native" => options.mode = AttachMode::Native,
+            "--generic" => options.mode = AttachMode::Generic,
+            "--gue" => options.gue_port = Some(gue_port(arguments.next())?),
+            "--fragments" => options.on_fragment = on_fragment(arguments.next())?,
             "--help" | "-h" => {
                 println!("{USAGE}");
                 return Ok(());
@@ -44,9 +56,11 @@ fn run() -> Result<(), Box<dyn Error>> {
     }
     let interface = interface.ok_or(USAGE)?;
     let index = interface_index(&interface).map_err(|error| format!("interface {interface}: {error}"))?;
-    let ends = if ends.is_empty() { TunnelEnds::Any } else { TunnelEnds::These(ends) };
+    if !ends.is_empty() {
+        options.ends = TunnelEnds::These(ends);
+    }
 
-    let decap = Decap::attach(index, &ends, mode)?;
+    let decap = Decap::attach(index, &options)?;
     println!("afx-decap: attached to {interface} in {} mode", decap.mode());
     if let Some(reason) = decap.fallback() {
         println!("afx-decap: native mode does not work here: {reason}");
@@ -54,5 +68,18 @@ fn run() -> Result<(), Box<dyn Error>> {
     loop {
         // Killing the process is the way to end it: the kernel takes the program off.
         thread::park();
+    }
+}
+
+fn gue_port(value: Option<String>) -> Result<NonZero<u16>, String> {
+    let value = value.ok_or("--gue: a UDP port is missing, 6080 for example")?;
+    value.parse().map_err(|_| format!("--gue: {value} is no UDP port; there are 1 to 65535"))
+}
+
+fn on_fragment(value: Option<String>) -> Result<OnFragment, String> {
+    match value.as_deref() {
+        Some("pass") => Ok(OnFragment::Pass),
+        Some("drop") => Ok(OnFragment::Drop),
+        _ => Err("--fragments: say pass or drop".into()),
     }
 }

@@ -1,12 +1,19 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * The decapsulation program: takes the outer header off IP-in-IP packets that a load balancer sends to a
- * server, and lets the server's own stack receive the packet within. Everything else passes untouched.
+ * The decapsulation program: takes the outer headers off IP-in-IP packets, and off IP-in-UDP packets to one port,
+ * that a load balancer sends to a server, and lets the server's own stack receive the packet within. Everything
+ * else passes untouched, but for fragments, which may be dropped.
  */
 #include "parse.h"
 
+#include <linux/udp.h>
+
 /* Look the outer destination up in tunnel_ends; otherwise any will do. */
 const volatile __u32 only_tunnel_ends = 0;
+/* The UDP port of Generic UDP Encapsulation; 0: none. */
+const volatile __u32 gue_port = 0;
+/* What becomes of fragments to a tunnel's end: dropped, or passed. */
+const volatile __u32 drop_fragments = 0;
 
 /* IPv4 addresses in their IPv4-mapped form. */
 struct {
@@ -21,6 +28,7 @@ struct counters {
 	__u64 decapsulated;
 	__u64 passed_other;
 	__u64 passed_fragment;
+	__u64 dropped_fragment;
 	__u64 malformed;
 };
 
@@ -43,6 +51,62 @@ static __always_inline bool is_tunnel_end6(const struct in6_addr *address)
 	struct in6_addr copy = *address;
 
 	return !only_tunnel_ends || bpf_map_lookup_elem(&tunnel_ends, &copy);
+}
+
+static __always_inline bool is_tunnel(__u8 protocol)
+{
+	return protocol == IPPROTO_IPIP || protocol == IPPROTO_IPV6 || (protocol == IPPROTO_UDP && gue_port);
+}
+
+/* Variant 1 of Generic UDP Encapsulation: these bits of the version of the IP header that follows UDP's. */
+#define GUE_VARIANT(version) ((version) >> 2)
+#define GUE_VARIANT_IP 1
+
+enum contents {
+	INNER,
+	OTHER,
+	MALFORMED,
+};
+
+/*
+ * Finds the IP header within the packet, sets `payload` to it and `ethertype` to its kind. The checksum of UDP is
+ * not verified: it may be zero, there are balancers that write a wrong one, and the packet within has its own.
+ */
+static __always_inline enum contents find_inner(struct ip_packet *packet, void *end, __be16 *ethertype)
+{
+	/* What UDP says that it carries. */
+	__u32 room = 0xffff;
+	__u8 version, *first;
+
+	if (packet->protocol == IPPROTO_UDP) {
+		struct udphdr *udp = packet->payload;
+
+		if ((void *)(udp + 1) > end)
+			return MALFORMED;
+		if (udp->dest != bpf_htons(gue_port))
+			return OTHER;
+		room = bpf_ntohs(udp->len);
+		if (room < sizeof(*udp))
+			return MALFORMED;
+		room -= sizeof(*udp);
+		packet->payload = udp + 1;
+	}
+	first = packet->payload;
+	if ((void *)(first + 1) > end || !room)
+		return MALFORMED;
+	version = *first >> 4;
+	if (packet->protocol == IPPROTO_UDP && GUE_VARIANT(version) != GUE_VARIANT_IP)
+		return OTHER;
+	if (version == 4 && packet->protocol != IPPROTO_IPV6) {
+		*ethertype = bpf_htons(ETH_P_IP);
+		return room < sizeof(struct iphdr) || first + sizeof(struct iphdr) > (__u8 *)end ? MALFORMED : INNER;
+	}
+	if (version == 6 && packet->protocol != IPPROTO_IPIP) {
+		*ethertype = bpf_htons(ETH_P_IPV6);
+		return room < sizeof(struct ipv6hdr) || first + sizeof(struct ipv6hdr) > (__u8 *)end ? MALFORMED :
+												       INNER;
+	}
+	return MALFORMED;
 }
 
 /* The link header is at most this long: Ethernet and its tags. */
@@ -97,25 +161,26 @@ int afx_decap(struct xdp_md *ctx)
 	} else {
 		goto other;
 	}
-	if (!ours || (packet.protocol != IPPROTO_IPIP && packet.protocol != IPPROTO_IPV6))
+	if (!ours)
+		goto other;
+	if (packet.fragment && drop_fragments) {
+		count->dropped_fragment++;
+		return XDP_DROP;
+	}
+	if (!is_tunnel(packet.protocol))
 		goto other;
 	/* The stack puts fragments together, and its own tunnel device, if any, takes them from there. */
 	if (packet.fragment) {
 		count->passed_fragment++;
 		return XDP_PASS;
 	}
-	if (packet.protocol == IPPROTO_IPIP) {
-		struct iphdr *inner = packet.payload;
-
-		if ((void *)(inner + 1) > end || inner->version != 4)
-			goto malformed;
-		ethertype = bpf_htons(ETH_P_IP);
-	} else {
-		struct ipv6hdr *inner = packet.payload;
-
-		if ((void *)(inner + 1) > end || inner->version != 6)
-			goto malformed;
-		ethertype = bpf_htons(ETH_P_IPV6);
+	switch (find_inner(&packet, end, &ethertype)) {
+	case INNER:
+		break;
+	case OTHER:
+		goto other;
+	default:
+		goto malformed;
 	}
 	link_size = network - data;
 	outer_size = packet.payload - network;

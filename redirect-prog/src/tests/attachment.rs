@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 use super::harness::{eventually, ifindex};
 use super::namespace::{in_namespace, ip, link_state};
 use crate::{
-    AttachMode, Attached, Decap, Error, Options, Protocol, Redirect, Rule, Steering, TunnelEnds,
+    AttachMode, Attached, Decap, DecapOptions, Error, Options, Protocol, Redirect, Rule, Steering,
     interface_index,
 };
 
@@ -58,7 +58,8 @@ fn an_interface_held_by_another_program_is_refused_and_the_program_named() {
             [(AttachMode::Native, Attached::Native), (AttachMode::Generic, Attached::Generic)]
         {
             let holder =
-                Decap::attach(ifindex("veth1"), &TunnelEnds::Any, theirs).expect("veth takes both modes");
+                Decap::attach(ifindex("veth1"), &DecapOptions { mode: theirs, ..Default::default() })
+                    .expect("veth takes both modes");
             let held = link_state("veth1");
             for ours in [AttachMode::Auto, AttachMode::Native, AttachMode::Generic] {
                 let error = attach("veth1", ours).expect_err("the interface is held");

@@ -11,7 +11,7 @@ use xsk_rs::config::{BindFlags, Interface, LibxdpFlags, SocketConfig, UmemConfig
 use xsk_rs::{CompQueue, FillQueue, FrameDesc, RxQueue, Socket, TxQueue, Umem};
 
 use crate::redirect::Loaded;
-use crate::{Options, Steering, interface_index};
+use crate::{Options, Steering, interface_index, testing};
 
 /// The redirect program with a socket on [`Bench::QUEUE`], fed packet by packet.
 pub(crate) struct Bench {
@@ -145,25 +145,8 @@ pub(crate) fn run(program: BorrowedFd<'_>, packet: &[u8], ifindex: u32, queue: u
         rx_queue_index: queue,
         ..Default::default()
     };
-    let mut out = vec![0; packet.len()];
-    let mut options = libbpf_sys::bpf_test_run_opts {
-        sz: size_of::<libbpf_sys::bpf_test_run_opts>() as libbpf_sys::size_t,
-        data_in: packet.as_ptr().cast(),
-        data_size_in: packet.len() as u32,
-        data_out: out.as_mut_ptr().cast(),
-        data_size_out: out.len() as u32,
-        ctx_in: (&raw const context).cast(),
-        ctx_size_in: size_of_val(&context) as u32,
-        repeat: 1,
-        ..Default::default()
-    };
-    // SAFETY: every buffer outlives the call and its size is said; the kernel writes `out` alone.
-    let result = unsafe { libbpf_sys::bpf_prog_test_run_opts(program.as_raw_fd(), &raw mut options) };
-    if result < 0 {
-        return Err(io::Error::from_raw_os_error(-result));
-    }
-    out.truncate(options.data_size_out as usize);
-    Ok(Outcome { verdict: options.retval, packet: out })
+    let (verdict, packet) = testing::run(program, packet, Some(&context))?;
+    Ok(Outcome { verdict, packet })
 }
 
 /// Puts frames on the wire of one interface.

@@ -8,5 +8,5 @@ mod heartbeat;
 mod live;
 mod model;
 mod namespace;
-mod packets;
+pub(crate) mod packets;
 mod verdicts;

@@ -19,6 +19,11 @@ impl Problem {
         self.help = Some(help.into());
         self
     }
+
+    /// In one line: what is wrong, and what would be right.
+    pub(super) fn sentence(&self) -> String {
+        sentence(&self.what, self.help.as_deref())
+    }
 }
 
 /// How bad it is.
@@ -26,6 +31,15 @@ impl Problem {
 pub(super) enum Severity {
     Error,
     Warning,
+}
+
+impl fmt::Display for Severity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Error => "error",
+            Self::Warning => "warning",
+        })
+    }
 }
 
 /// One problem of a configuration file.
@@ -51,24 +65,27 @@ struct Place {
 }
 
 impl Diagnostic {
-    pub(super) fn new(
-        severity: Severity,
-        file: &str,
-        text: &str,
-        span: Range<usize>,
-        problem: Problem,
-    ) -> Self {
+    pub(super) fn new(severity: Severity, source: &Text<'_>, span: Range<usize>, problem: Problem) -> Self {
+        let text = source.text;
         let start = text.floor_char_boundary(span.start);
         let line_start = text[..start].rfind('\n').map_or(0, |newline| newline + 1);
         let line_end = text[start..].find('\n').map_or(text.len(), |newline| start + newline);
         let end = text.floor_char_boundary(span.end).clamp(start, line_end);
+        // Longer than any screen, such as a list written by a program: its place must do.
+        let is_shown = line_end - line_start <= 1000;
         let place = Place {
-            line: text[..start].matches('\n').count() + 1,
+            line: source.line(start),
             column: text[line_start..start].chars().count() + 1,
-            text: text[line_start..line_end].trim_end().to_owned(),
+            text: if is_shown { text[line_start..line_end].trim_end().to_owned() } else { String::new() },
             length: text[start..end].chars().count().max(1),
         };
-        Self { severity, file: file.to_owned(), place: Some(place), what: problem.what, help: problem.help }
+        Self {
+            severity,
+            file: source.file.to_owned(),
+            place: Some(place),
+            what: problem.what,
+            help: problem.help,
+        }
     }
 
     /// An error about the file as a whole.
@@ -82,9 +99,65 @@ impl Diagnostic {
         }
     }
 
+    /// In one line, without the place: what is wrong, and what would be right.
+    pub(super) fn sentence(&self) -> String {
+        sentence(&self.what, self.help.as_deref())
+    }
+
     /// Whether it keeps the file from being used.
     pub(crate) fn is_error(&self) -> bool {
         self.severity == Severity::Error
+    }
+}
+
+fn sentence(what: &str, help: Option<&str>) -> String {
+    match help {
+        Some(help) => format!("{what}; {help}"),
+        None => what.to_owned(),
+    }
+}
+
+/// A file's name and text.
+pub(super) struct Text<'t> {
+    file: &'t str,
+    pub(super) text: &'t str,
+    /// Where the lines but the first begin: a file may have a hundred thousand, and as many errors.
+    lines: Vec<usize>,
+}
+
+impl<'t> Text<'t> {
+    pub(super) fn new(file: &'t str, text: &'t str) -> Self {
+        let lines = text.match_indices('\n').map(|(place, _)| place + 1).collect();
+        Self { file, text, lines }
+    }
+
+    /// The line of a place in bytes, from 1.
+    pub(super) fn line(&self, place: usize) -> usize {
+        self.lines.partition_point(|start| *start <= place) + 1
+    }
+}
+
+/// For programs: `{severity, file, line, column, message, help}`, null where there is none.
+impl serde::Serialize for Diagnostic {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[derive(serde::Serialize)]
+        struct Form<'a> {
+            severity: String,
+            file: &'a str,
+            line: Option<usize>,
+            column: Option<usize>,
+            message: &'a str,
+            help: Option<&'a str>,
+        }
+        let form = Form {
+            severity: self.severity.to_string(),
+            file: &self.file,
+            line: self.place.as_ref().map(|place| place.line),
+            column: self.place.as_ref().map(|place| place.column),
+            message: &self.what,
+            help: self.help.as_deref(),
+        };
+        form.serialize(serializer)
     }
 }
 
@@ -95,11 +168,7 @@ impl fmt::Display for Diagnostic {
         if let Some(Place { line, column, .. }) = &self.place {
             write!(f, ":{line}:{column}")?;
         }
-        let severity = match self.severity {
-            Severity::Error => "error",
-            Severity::Warning => "warning",
-        };
-        write!(f, ": {severity}: {}", self.what)?;
+        write!(f, ": {}: {}", self.severity, self.what)?;
         if let Some(Place { column, text, length, .. }) = &self.place
             && !text.is_empty()
         {

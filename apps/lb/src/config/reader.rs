@@ -6,23 +6,23 @@ use std::ops::Range;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::diagnostic::{Diagnostic, Problem, Severity};
+use super::diagnostic::{Diagnostic, Problem, Severity, Text};
+use super::values::kind;
 
 /// A file's text, and what was found wrong with it.
 pub(super) struct Source<'t> {
-    file: &'t str,
-    text: &'t str,
+    text: Text<'t>,
     diagnostics: RefCell<Vec<(usize, Diagnostic)>>,
 }
 
 impl<'t> Source<'t> {
     pub(super) fn new(file: &'t str, text: &'t str) -> Self {
-        Self { file, text, diagnostics: RefCell::default() }
+        Self { text: Text::new(file, text), diagnostics: RefCell::default() }
     }
 
     /// The file as a table. None if it is not TOML.
     pub(super) fn document(&self) -> Option<Spanned<DeTable<'t>>> {
-        let (document, errors) = DeTable::parse_recoverable(self.text);
+        let (document, errors) = DeTable::parse_recoverable(self.text.text);
         for error in &errors {
             let span = error.span().unwrap_or(0..0);
             self.add(Severity::Error, span, Problem::new(error.message().replace('\n', "; ")));
@@ -39,7 +39,7 @@ impl<'t> Source<'t> {
 
     fn add(&self, severity: Severity, span: Range<usize>, problem: Problem) {
         let place = span.start;
-        let diagnostic = Diagnostic::new(severity, self.file, self.text, span, problem);
+        let diagnostic = Diagnostic::new(severity, &self.text, span, problem);
         self.diagnostics.borrow_mut().push((place, diagnostic));
     }
 }
@@ -79,6 +79,39 @@ impl<'s> Section<'s> {
                 None
             }
         }
+    }
+
+    /// As [`optional`](Self::optional), where nobody asks for the place.
+    pub(super) fn value<T>(
+        &self,
+        key: &'static str,
+        read: impl FnOnce(&DeValue<'_>) -> Result<T, Problem>,
+    ) -> Option<T> {
+        self.optional(key, read).map(Spanned::into_inner)
+    }
+
+    /// The elements of a list that are right; each wrong one is reported by itself. None if the key is not there, or
+    /// no list, which is then reported with `example`.
+    pub(super) fn list<T>(
+        &self,
+        key: &'static str,
+        example: &str,
+        read: impl Fn(&DeValue<'_>) -> Result<T, Problem>,
+    ) -> Option<Vec<Spanned<T>>> {
+        let value = self.ask(key)?;
+        let Some(array) = value.get_ref().as_array() else {
+            let what = format!("{} where a list is expected", kind(value.get_ref()));
+            self.error_at(value.span(), Problem::new(what).help(example));
+            return None;
+        };
+        let element = |element: &Spanned<DeValue<'_>>| match read(element.get_ref()) {
+            Ok(read) => Some(Spanned::new(element.span(), read)),
+            Err(problem) => {
+                self.error_at(element.span(), problem);
+                None
+            }
+        };
+        Some(array.iter().filter_map(element).collect())
     }
 
     /// As [`optional`](Self::optional), but it is also reported when the key is missing.
@@ -131,6 +164,14 @@ impl<'s> Section<'s> {
         sections
     }
 
+    /// How many elements a list has, right ones and wrong ones; 0 if it is not there, none if it is no list.
+    pub(super) fn count(&self, key: &str) -> Option<usize> {
+        match self.table.iter().find(|(present, _)| present.get_ref() == key) {
+            Some((_, value)) => value.get_ref().as_array().map(|array| array.len()),
+            None => Some(0),
+        }
+    }
+
     /// Reports the keys that nobody asked for.
     pub(super) fn finish(&self) {
         let asked = self.asked.borrow();
@@ -169,6 +210,11 @@ impl<'s> Section<'s> {
     /// Reports something about a place in the file that does not keep it from being used.
     pub(super) fn warn_at(&self, span: Range<usize>, problem: Problem) {
         self.source.add(Severity::Warning, span, problem);
+    }
+
+    /// The line of a place in the file, from 1.
+    pub(super) fn line(&self, span: &Range<usize>) -> usize {
+        self.source.text.line(span.start)
     }
 
     fn ask(&self, key: &'static str) -> Option<&'s Spanned<DeValue<'s>>> {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use afx::packet::Protocol;
 use afx::stage::balancer::Vip;
-use afx_redirect::{AttachMode, Decap, TunnelEnds};
+use afx_redirect::{Decap, DecapOptions, TunnelEnds};
 use afx_testbed::{Host, Link, Switch, Testbed};
 use anyhow::{Context as _, Result, anyhow, bail};
 
@@ -47,7 +47,7 @@ const START_WITHIN: Duration = Duration::from_secs(30);
 
 /// The VIP, as the balancer knows it.
 pub(super) fn vip() -> Vip {
-    Vip { address: IpAddr::V4(VIP), port: PORT, protocol: Protocol::TCP }
+    Vip::host(IpAddr::V4(VIP), PORT, Protocol::TCP)
 }
 
 /// What every server serves: long enough for several segments, no two lines alike.
@@ -133,9 +133,12 @@ impl Network {
             host.sysctl("net.ipv4.conf.all.arp_ignore", "1")?;
             host.ip(&format!("address add {VIP}/32 dev lo"))?;
             let index = host.interface_index("eth0")?;
-            let attach =
-                || Decap::attach(index, &TunnelEnds::These(vec![real.address.into()]), AttachMode::Auto);
-            decaps.push(host.run(attach)?.with_context(|| format!("decapsulation on {host}"))?);
+            let ends = TunnelEnds::These(vec![real.address.into()]);
+            let options = DecapOptions { ends, ..DecapOptions::default() };
+            decaps.push(
+                host.run(|| Decap::attach(index, &options))?
+                    .with_context(|| format!("decapsulation on {host}"))?,
+            );
             serve(&testbed, &host)?;
         }
         Ok(Self { decaps, client, balancer, testbed })
@@ -210,6 +213,6 @@ mod tests {
         let config = config(&[100, 0, 7]).expect("it is valid");
         let weights: Vec<_> = config.vips[0].reals.iter().map(|real| real.weight).collect();
         assert_eq!(weights, [100, 0, 7]);
-        assert_eq!(config.vips[0].address, IpAddr::V4(VIP));
+        assert_eq!(config.vips[0].network.addr(), IpAddr::V4(VIP));
     }
 }

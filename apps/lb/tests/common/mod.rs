@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::sync::Mutex;
 use std::time::Duration;
 
-use afx_redirect::{AttachMode, Decap, TunnelEnds};
+use afx_redirect::{Decap, DecapOptions};
 use afx_testbed::{Host, Link, Process, Signal, Switch, Testbed, wait_for};
 
 /// How long to wait for what happens at once on a quiet machine.
@@ -66,7 +66,7 @@ impl Net {
     pub(crate) fn decapsulate(&self) {
         for real in &self.reals {
             let index = real.interface_index("eth0").unwrap();
-            let decap = real.run(|| Decap::attach(index, &TunnelEnds::Any, AttachMode::Auto)).unwrap();
+            let decap = real.run(|| Decap::attach(index, &DecapOptions::default())).unwrap();
             self.decaps.lock().unwrap().push(decap.unwrap());
         }
     }

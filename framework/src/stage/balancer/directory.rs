@@ -4,29 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::forward::{Destination, Forwarding, Hop};
+use super::definition::{Definition, RealDefinition, RealState, Settings};
+use super::forward::{Destination, Hop};
 use super::maglev::{Table, TableSize, TooManyReals};
 use super::real::{RealId, RealIds};
 use super::services::{Place, Service, Services};
-use super::vips::{Vip, Vips};
-
-/// A VIP and the reals behind it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Definition {
-    /// What clients connect to.
-    pub vip: Vip,
-    /// Who serves them; no address twice.
-    pub reals: Vec<RealDefinition>,
-}
-
-/// A real of a VIP.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct RealDefinition {
-    /// Its address.
-    pub address: IpAddr,
-    /// Its share of new flows, relative to the others'; 0 for none: it drains.
-    pub weight: u32,
-}
+use super::vip::Vip;
+use super::vips::Vips;
 
 /// Knows every real that there is, or was and still has connections, by VIP and address.
 ///
@@ -37,7 +21,7 @@ pub struct Directory {
     ids: RealIds,
     known: BTreeMap<(Vip, IpAddr), RealId>,
     /// Taken out, but perhaps still held by a worker.
-    leaving: BTreeSet<RealId>,
+    leaving: BTreeMap<RealId, Vip>,
     /// The tables in use, with what they were made of: most changes leave most of them as they are.
     tables: Vec<Made>,
 }
@@ -93,14 +77,12 @@ impl Directory {
     pub fn services(
         &mut self,
         definitions: &[Definition],
-        forwarding: &Forwarding,
-        size: TableSize,
-        seed: u64,
+        settings: &Settings,
         mut way: impl FnMut(&Vip, &IpAddr) -> Option<Hop>,
     ) -> Result<Services, DirectoryError> {
         // The one number of the configuration, made two for a keyed hash.
-        let seed = [seed, seed.rotate_left(32) ^ 0x6166_782d_6c62];
-        let tables = self.tables(definitions, size, seed)?;
+        let seed = [settings.seed, settings.seed.rotate_left(32) ^ 0x6166_782d_6c62];
+        let tables = self.tables(definitions, settings.table_size, seed)?;
         self.identify(definitions)?;
         let mut reals = Vec::new();
         let mut list = Vec::new();
@@ -110,8 +92,9 @@ impl Directory {
             for real in &definition.reals {
                 let id = self.known[&(vip, real.address)];
                 let hop = way(&vip, &real.address);
-                let way =
-                    hop.and_then(|hop| Destination::new(id, real.address, vip.address, forwarding, &hop));
+                let way = hop.and_then(|hop| {
+                    Destination::new(id, real.address, vip.is_ipv4(), &settings.forwarding, &hop)
+                });
                 let index = usize::from(id.index());
                 if reals.len() <= index {
                     reals.resize_with(index + 1, || None);
@@ -122,18 +105,18 @@ impl Directory {
             list.push(Service { vip, table: table.table.clone(), reals: members });
         }
         self.tables = tables;
-        let vips: Vec<Vip> = list.iter().map(|service| service.vip).collect();
-        Ok(Services { vips: Vips::new(&vips), list, reals, seed })
+        let vips = Vips::new(list.iter().map(|service| service.vip).zip(0..));
+        Ok(Services { vips, list, reals, seed })
     }
 
     /// Lets the identities of reals go that were taken out and that `in_use` says no worker holds: each has
-    /// taken a configuration without them, and has no connection to them left.
-    pub fn release(&mut self, mut in_use: impl FnMut(RealId) -> bool) {
-        let gone: Vec<_> = self.leaving.iter().copied().filter(|id| !in_use(*id)).collect();
-        for id in gone {
-            self.leaving.remove(&id);
-            self.ids.release(id);
-        }
+    /// taken a configuration without them, and has no connection to them left. Returns those let go, and whose
+    /// they were: what was counted of them from now on may be another's.
+    pub fn release(&mut self, mut in_use: impl FnMut(RealId) -> bool) -> Vec<(Vip, RealId)> {
+        let gone: Vec<_> =
+            self.leaving.extract_if(.., |id, _| !in_use(*id)).map(|(id, vip)| (vip, id)).collect();
+        gone.iter().for_each(|(_, id)| self.ids.release(*id));
+        gone
     }
 
     fn tables(
@@ -143,7 +126,8 @@ impl Directory {
         seed: [u64; 2],
     ) -> Result<Vec<Made>, DirectoryError> {
         let table = |definition: &Definition| {
-            let reals: Vec<_> = definition.reals.iter().map(|real| (real.address, real.weight)).collect();
+            let reals: Vec<_> =
+                definition.reals.iter().map(|real| (real.address, weight_in_table(real))).collect();
             let same = |made: &&Made| (made.size, made.seed) == (size, seed) && made.reals == reals;
             let table = match self.tables.iter().find(same) {
                 Some(made) => made.table.clone(),
@@ -175,8 +159,13 @@ impl Directory {
             }
         }
         self.known.extend(new.into_iter().zip(ids));
-        let leaving = self.known.extract_if(.., |real, _| !defined.contains(real)).map(|(_, id)| id);
-        self.leaving.extend(leaving);
+        let leaving = self.known.extract_if(.., |real, _| !defined.contains(real));
+        self.leaving.extend(leaving.map(|((vip, _), id)| (id, vip)));
         Ok(())
     }
+}
+
+/// Only reals that are up get new flows.
+fn weight_in_table(real: &RealDefinition) -> u32 {
+    if real.state == RealState::Up { real.weight } else { 0 }
 }

@@ -22,6 +22,16 @@ pub enum Forwarding {
         /// The same for IPv6.
         source_v6: Option<Ipv6Net>,
     },
+    /// In UDP: GUE, variant 1, which is the IP packet behind the UDP header and nothing between (Generic UDP
+    /// Encapsulation, draft-ietf-intarea-gue, section 4).
+    Gue {
+        /// Where IPv4 outer sources are taken from, as with IPIP.
+        source_v4: Option<Ipv4Net>,
+        /// The same for IPv6.
+        source_v6: Option<Ipv6Net>,
+        /// The UDP destination port.
+        port: u16,
+    },
     /// Unchanged, but for the MAC addresses: the reals have the VIP themselves (direct server return).
     L2Dsr,
 }
@@ -70,19 +80,20 @@ pub(super) enum Refusal {
 const TTL: u8 = 64;
 
 impl Destination {
-    /// The way to `real` for packets to a VIP of the given family. None, where an outer source is needed and
+    /// The way to `real` for packets to a VIP of IPv4 or else IPv6. None, where an outer source is needed and
     /// there is none of the real's family.
     pub(super) fn new(
         id: RealId,
         real: IpAddr,
-        vip: IpAddr,
+        vip_is_ipv4: bool,
         forwarding: &Forwarding,
         hop: &Hop,
     ) -> Option<Self> {
         let outer = match forwarding {
             Forwarding::L2Dsr => Outer::None,
+            Forwarding::Gue { .. } => return None,
             Forwarding::Ipip { source_v4, source_v6 } => {
-                let inner = if vip.is_ipv4() { Protocol::IPV4 } else { Protocol::IPV6 };
+                let inner = if vip_is_ipv4 { Protocol::IPV4 } else { Protocol::IPV6 };
                 match real {
                     IpAddr::V4(real) => {
                         let (source, host_mask) = source_of_v4(*source_v4, hop.source)?;

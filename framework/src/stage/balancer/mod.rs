@@ -9,20 +9,30 @@
 //! ([`real`]). They know neither packets nor workers.
 
 pub mod connections;
+mod decision;
+mod definition;
 mod directory;
 pub mod flow;
 mod forward;
+pub mod fragments;
 pub mod maglev;
+mod map;
 mod monitor;
+pub mod rate;
 pub mod real;
 mod services;
 mod siphash;
 mod stage;
+mod vip;
 mod vips;
 
-pub use directory::{Definition, Directory, DirectoryError, RealDefinition};
+pub use decision::{Decision, How};
+pub use definition::{
+    Definition, Fragments, HashOn, RealDefinition, RealState, ServerIdIn, Settings, TooBig, VipOptions,
+};
+pub use directory::{Directory, DirectoryError};
 pub use forward::{Forwarding, Hop};
 pub use monitor::{Monitor, RealStats, TableStats};
 pub use services::Services;
 pub use stage::{Balancer, Options};
-pub use vips::Vip;
+pub use vip::{Vip, VipError};

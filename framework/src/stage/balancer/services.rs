@@ -6,7 +6,8 @@ use super::flow::FlowHash;
 use super::forward::Destination;
 use super::maglev::Table;
 use super::real::RealId;
-use super::vips::{Vip, Vips};
+use super::vip::Vip;
+use super::vips::Vips;
 use crate::packet::FlowKey;
 
 /// A snapshot of what is balanced where; made by a [`Directory`](super::Directory), published to workers by

@@ -20,6 +20,9 @@ pub struct Options {
     pub capacity: usize,
     /// For how long a flow may be silent before it is forgotten.
     pub timeouts: Timeouts,
+    /// What flows are hashed with for the connection table. None: a secret key of each worker's own, without which
+    /// nobody outside can aim at the table; another for runs that are to be repeated exactly.
+    pub hasher: Option<FlowHasher>,
 }
 
 /// Over how many ticks the look at all reals is spread, that shows how many connections each has.
@@ -127,7 +130,7 @@ impl Balancer {
         }
         Self {
             connections,
-            hasher: FlowHasher::random().expect("/dev/urandom can be read"),
+            hasher: options.hasher.unwrap_or_else(|| FlowHasher::random().expect("/dev/urandom can be read")),
             common: FlowHasher::new(services.seed),
             cells: monitor.register(),
             worker: build.worker(),

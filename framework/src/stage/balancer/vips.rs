@@ -1,166 +1,273 @@
-//! Which VIP a packet is for: exact match of address, port and protocol.
+//! Which VIP a packet is for: the longest prefix that has one, and in it the port before any port.
 
-use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use ipnet::IpNet;
 
+use super::map::{Key, Map};
+use super::vip::Vip;
 use crate::packet::{FlowKey, Protocol};
-
-/// What clients connect to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Vip {
-    /// The address.
-    pub address: IpAddr,
-    /// The port.
-    pub port: u16,
-    /// TCP or UDP.
-    pub protocol: Protocol,
-}
-
-impl fmt::Display for Vip {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", SocketAddr::new(self.address, self.port), self.protocol)
-    }
-}
 
 /// A map of VIPs that is looked into for each packet and never changed.
 #[derive(Debug)]
 pub(super) struct Vips {
-    v4: Map<u64>,
-    v6: Map<(u128, u32)>,
+    v4: Family<u32>,
+    v6: Family<u128>,
 }
 
 impl Vips {
-    /// The map from each VIP to its place in `vips`.
-    pub(super) fn new(vips: &[Vip]) -> Self {
-        let entry = |(index, vip): (usize, &Vip)| (*vip, index as u32);
-        let (v4, v6): (Vec<_>, Vec<_>) =
-            vips.iter().enumerate().map(entry).partition(|(vip, _)| vip.address.is_ipv4());
-        let key4 = |(vip, index): (Vip, u32)| match vip.address {
-            IpAddr::V4(address) => Some((key_v4(address.to_bits(), vip.port, vip.protocol), index)),
-            IpAddr::V6(_) => None,
-        };
-        let key6 = |(vip, index): (Vip, u32)| match vip.address {
-            IpAddr::V6(address) => Some((key_v6(address.to_bits(), vip.port, vip.protocol), index)),
-            IpAddr::V4(_) => None,
-        };
-        Self {
-            v4: Map::new(v4.into_iter().filter_map(key4).collect()),
-            v6: Map::new(v6.into_iter().filter_map(key6).collect()),
+    /// The map from each VIP to what is beside it. Of several that are the same the first counts.
+    pub(super) fn new(entries: impl IntoIterator<Item = (Vip, u32)>) -> Self {
+        let (mut v4, mut v6) = (Vec::new(), Vec::new());
+        for (vip, value) in entries {
+            let port = vip.port;
+            match vip.network.trunc() {
+                IpNet::V4(network) => v4.push(Entry {
+                    address: network.addr().to_bits(),
+                    len: network.prefix_len(),
+                    port,
+                    protocol: vip.protocol,
+                    value,
+                }),
+                IpNet::V6(network) => v6.push(Entry {
+                    address: network.addr().to_bits(),
+                    len: network.prefix_len(),
+                    port,
+                    protocol: vip.protocol,
+                    value,
+                }),
+            }
         }
+        Self { v4: Family::new(v4), v6: Family::new(v6) }
     }
 
-    /// The place of the VIP that a flow goes to.
+    /// What is beside the VIP that a flow goes to.
     #[inline]
     pub(super) fn of(&self, flow: &FlowKey) -> Option<u32> {
         match flow {
             FlowKey::V4(flow) => {
-                self.v4.lookup(key_v4(flow.destination().to_bits(), flow.destination_port(), flow.protocol()))
+                self.v4.find(flow.destination().to_bits(), flow.destination_port(), flow.protocol())
             }
             FlowKey::V6(flow) => {
-                self.v6.lookup(key_v6(flow.destination().to_bits(), flow.destination_port(), flow.protocol()))
+                self.v6.find(flow.destination().to_bits(), flow.destination_port(), flow.protocol())
             }
         }
     }
 }
 
-fn key_v4(address: u32, port: u16, protocol: Protocol) -> u64 {
-    u64::from(address) << 32 | u64::from(port) << 16 | u64::from(protocol.0)
+/// An address as a number, alone and together with port and protocol.
+trait Address: Copy {
+    type Key: Key;
+    /// The mask of a prefix of this length.
+    fn mask(len: u8) -> Self;
+    fn and(self, mask: Self) -> Self;
+    fn key(self, port: u16, protocol: Protocol) -> Self::Key;
 }
 
-fn key_v6(address: u128, port: u16, protocol: Protocol) -> (u128, u32) {
-    (address, u32::from(port) << 16 | u32::from(protocol.0))
+impl Address for u32 {
+    type Key = u64;
+
+    fn mask(len: u8) -> Self {
+        Self::MAX.checked_shl(32 - u32::from(len)).unwrap_or(0)
+    }
+
+    #[inline(always)]
+    fn and(self, mask: Self) -> Self {
+        self & mask
+    }
+
+    #[inline(always)]
+    fn key(self, port: u16, protocol: Protocol) -> u64 {
+        u64::from(self) << 32 | u64::from(port) << 16 | u64::from(protocol.0)
+    }
 }
 
-/// Open addressing, at most a quarter full: keys that are there take one probe mostly, and keys that are not,
-/// which anyone may send, end at an empty place soon.
+impl Address for u128 {
+    type Key = (u128, u32);
+
+    fn mask(len: u8) -> Self {
+        Self::MAX.checked_shl(128 - u32::from(len)).unwrap_or(0)
+    }
+
+    #[inline(always)]
+    fn and(self, mask: Self) -> Self {
+        self & mask
+    }
+
+    #[inline(always)]
+    fn key(self, port: u16, protocol: Protocol) -> (u128, u32) {
+        (self, u32::from(port) << 16 | u32::from(protocol.0))
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Entry<A> {
+    address: A,
+    len: u8,
+    port: Option<u16>,
+    protocol: Protocol,
+    value: u32,
+}
+
+impl<A: Address> Entry<A> {
+    fn keyed(&self) -> (A::Key, u32) {
+        (self.address.key(self.port.unwrap_or(0), self.protocol), self.value)
+    }
+}
+
+/// The VIPs of one IP version.
 #[derive(Debug)]
-struct Map<K> {
-    places: Box<[Option<(K, u32)>]>,
-    shift: u32,
+struct Family<A: Address> {
+    /// Those of one address and one port, which have precedence: mostly there are no others.
+    hosts: Map<A::Key>,
+    /// The others, by prefix length and whether they name a port, in the order of precedence.
+    steps: Box<[Step<A>]>,
 }
 
-trait Key: Copy + Eq {
-    fn mix(self) -> u64;
+/// The VIPs of one prefix length that name a port, or that do not.
+#[derive(Debug)]
+struct Step<A: Address> {
+    mask: A,
+    /// All ones where a port is named.
+    port_mask: u16,
+    vips: Map<A::Key>,
 }
 
-/// An odd number with its bits well mixed: 2^64 over the golden ratio.
-const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
-
-impl Key for u64 {
-    #[inline(always)]
-    fn mix(self) -> u64 {
-        (self ^ self >> 32).wrapping_mul(SPREAD)
-    }
-}
-
-impl Key for (u128, u32) {
-    #[inline(always)]
-    fn mix(self) -> u64 {
-        let (address, rest) = self;
-        let folded = (address >> 64) as u64 ^ (address as u64).rotate_left(23) ^ u64::from(rest) << 17;
-        (folded ^ folded >> 32).wrapping_mul(SPREAD)
-    }
-}
-
-impl<K: Key> Map<K> {
-    fn new(entries: Vec<(K, u32)>) -> Self {
-        let size = (entries.len() * 4).next_power_of_two().max(4);
-        let mut map = Self { places: vec![None; size].into(), shift: 64 - size.trailing_zeros() };
-        for (key, value) in entries {
-            let mut place = map.first(key);
-            while map.places[place].is_some() {
-                place = (place + 1) & (size - 1);
-            }
-            map.places[place] = Some((key, value));
-        }
-        map
-    }
-
-    #[inline(always)]
-    fn first(&self, key: K) -> usize {
-        (key.mix() >> self.shift) as usize
+impl<A: Address> Family<A> {
+    fn new(entries: Vec<Entry<A>>) -> Self {
+        let whole = (size_of::<A>() * 8) as u8;
+        let (hosts, others): (Vec<_>, Vec<_>) =
+            entries.into_iter().partition(|entry| entry.len == whole && entry.port.is_some());
+        let mut kinds: Vec<(u8, bool)> =
+            others.iter().map(|entry| (entry.len, entry.port.is_some())).collect();
+        kinds.sort_unstable_by(|a, b| b.cmp(a));
+        kinds.dedup();
+        let step = |(len, with_port): (u8, bool)| Step {
+            mask: A::mask(len),
+            port_mask: if with_port { u16::MAX } else { 0 },
+            vips: Map::new(
+                others
+                    .iter()
+                    .filter(|entry| (entry.len, entry.port.is_some()) == (len, with_port))
+                    .map(Entry::keyed),
+            ),
+        };
+        Self { hosts: Map::new(hosts.iter().map(Entry::keyed)), steps: kinds.into_iter().map(step).collect() }
     }
 
     #[inline]
-    fn lookup(&self, key: K) -> Option<u32> {
-        let mut place = self.first(key);
-        while let Some((there, value)) = self.places[place] {
-            if there == key {
-                return Some(value);
-            }
-            place = (place + 1) & (self.places.len() - 1);
+    fn find(&self, address: A, port: u16, protocol: Protocol) -> Option<u32> {
+        let host = self.hosts.lookup(address.key(port, protocol));
+        if host.is_some() || self.steps.is_empty() {
+            return host;
         }
-        None
+        self.find_in_steps(address, port, protocol)
+    }
+
+    #[inline(never)]
+    fn find_in_steps(&self, address: A, port: u16, protocol: Protocol) -> Option<u32> {
+        self.steps
+            .iter()
+            .find_map(|step| step.vips.lookup(address.and(step.mask).key(port & step.port_mask, protocol)))
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashMap;
+    use std::net::IpAddr;
 
     use proptest::prelude::*;
 
     use super::*;
 
-    fn vip() -> impl Strategy<Value = Vip> {
-        let address = prop_oneof![
-            (0u8..8).prop_map(|last| IpAddr::from([198, 51, 100, last])),
-            (0u16..8).prop_map(|last| IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, last])),
+    /// What a packet fits, by the rule's words alone.
+    fn slow(vips: &[Vip], address: IpAddr, port: u16, protocol: Protocol) -> Option<u32> {
+        (0..)
+            .zip(vips)
+            .filter(|(_, vip)| vip.network.contains(&address) && vip.protocol == protocol)
+            .filter(|(_, vip)| vip.port.is_none_or(|named| named == port))
+            .max_by_key(|(_, vip)| (vip.network.prefix_len(), vip.port.is_some()))
+            .map(|(index, _)| index)
+    }
+
+    fn ask(map: &Vips, address: IpAddr, port: u16, protocol: Protocol) -> Option<u32> {
+        let client = if address.is_ipv4() { IpAddr::from([10, 0, 0, 1]) } else { IpAddr::from([1; 16]) };
+        map.of(&FlowKey::new(client, address, protocol, 40_000, port).unwrap())
+    }
+
+    fn vip(text: &str) -> Vip {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn the_longest_prefix_counts_and_in_it_the_port_before_any() {
+        let vips = [
+            "198.51.0.0/16:*/tcp",
+            "198.51.100.0/24:80/tcp",
+            "198.51.100.0/24:*/udp",
+            "198.51.100.7:*/tcp",
+            "198.51.100.7:443/tcp",
+            "198.51.100.8:443/tcp",
+            "0.0.0.0/0:53/udp",
+        ]
+        .map(vip);
+        let map = Vips::new(vips.iter().copied().zip(0..));
+        let find = |address: &str, port, protocol| {
+            let found = ask(&map, address.parse().unwrap(), port, protocol);
+            found.map(|index| vips[index as usize].to_string())
+        };
+        let (tcp, udp) = (Protocol::TCP, Protocol::UDP);
+        assert_eq!(find("198.51.100.7", 443, tcp).as_deref(), Some("198.51.100.7:443/tcp"));
+        assert_eq!(find("198.51.100.7", 80, tcp).as_deref(), Some("198.51.100.7:*/tcp"), "not the /24's 80");
+        assert_eq!(find("198.51.100.8", 80, tcp).as_deref(), Some("198.51.100.0/24:80/tcp"));
+        assert_eq!(find("198.51.100.9", 81, tcp).as_deref(), Some("198.51.0.0/16:*/tcp"));
+        assert_eq!(find("198.51.100.9", 53, udp).as_deref(), Some("198.51.100.0/24:*/udp"));
+        assert_eq!(find("198.51.101.9", 53, udp).as_deref(), Some("0.0.0.0/0:53/udp"));
+        assert_eq!(find("198.52.0.1", 80, tcp), None);
+        assert_eq!(find("::198.51.100.7", 443, tcp), None);
+    }
+
+    /// Networks that often hold each other, of few ports and protocols.
+    fn any_vip() -> impl Strategy<Value = Vip> {
+        let network = prop_oneof![
+            (0..4_u8, 0..4_u8, prop_oneof![Just(32), 0..=32_u8]).prop_map(|(a, b, len)| IpNet::new(
+                [198, 51, a, b].into(),
+                len
+            )
+            .unwrap()),
+            (0..4_u16, 0..4_u16, prop_oneof![Just(128), 0..=128_u8]).prop_map(|(a, b, len)| IpNet::new(
+                [0x2001, 0xdb8, 0, 0, 0, 0, a, b].into(),
+                len
+            )
+            .unwrap()),
         ];
         let protocol = prop_oneof![Just(Protocol::TCP), Just(Protocol::UDP)];
-        (address, 0u16..8, protocol).prop_map(|(address, port, protocol)| Vip { address, port, protocol })
+        (network, prop::option::of(0..4_u16), protocol).prop_map(|(network, port, protocol)| Vip {
+            network: network.trunc(),
+            port,
+            protocol,
+        })
+    }
+
+    fn asked() -> impl Strategy<Value = (IpAddr, u16, Protocol)> {
+        (any_vip(), 0..5_u16, 0..8_u8).prop_map(|(vip, port, last)| {
+            let address = match vip.network.addr() {
+                IpAddr::V4(address) => IpAddr::from((address.to_bits() ^ u32::from(last)).to_be_bytes()),
+                IpAddr::V6(address) => IpAddr::from((address.to_bits() ^ u128::from(last)).to_be_bytes()),
+            };
+            (address, port, vip.protocol)
+        })
     }
 
     proptest! {
         #[test]
-        fn finds_what_a_hash_map_finds(there in prop::collection::hash_set(vip(), 0..60), asked in prop::collection::vec(vip(), 60)) {
-            let there: Vec<_> = there.into_iter().collect();
-            let model: HashMap<_, _> = there.iter().enumerate().map(|(index, vip)| (*vip, index as u32)).collect();
-            let vips = Vips::new(&there);
-            for vip in asked.iter().chain(&there) {
-                let client = if vip.address.is_ipv4() { IpAddr::from([10, 0, 0, 1]) } else { IpAddr::from([1; 16]) };
-                let flow = FlowKey::new(client, vip.address, vip.protocol, 40_000, vip.port).unwrap();
-                prop_assert_eq!(vips.of(&flow), model.get(vip).copied());
+        fn finds_what_a_look_at_all_of_them_finds(
+            vips in prop::collection::hash_set(any_vip(), 0..40),
+            asked in prop::collection::vec(asked(), 60),
+        ) {
+            let vips: Vec<_> = vips.into_iter().collect();
+            let map = Vips::new(vips.iter().copied().zip(0..));
+            for (address, port, protocol) in asked {
+                let expected = slow(&vips, address, port, protocol);
+                prop_assert_eq!(ask(&map, address, port, protocol), expected);
             }
         }
     }

@@ -1,9 +1,9 @@
-//! Outer headers for IP in IP: RFC 2003 (4 in 4), RFC 2473 (4 and 6 in 6), RFC 4213 (6 in 4).
+//! IP in IP.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use super::checksum::Sum;
-use super::names::Protocol;
+use super::super::checksum::Sum;
+use super::super::names::Protocol;
 
 /// The outer IPv4 header of a tunnel: all that its packets share, summed beforehand.
 ///
@@ -155,7 +155,7 @@ impl OuterIpv6 {
 
 #[cfg(test)]
 mod tests {
-    use super::super::view::{Ipv4, Ipv6};
+    use super::super::super::view::{Ipv4, Ipv6};
     use proptest::prelude::*;
 
     use super::*;
