@@ -26,7 +26,7 @@ use exporter::{Exporter, Scrape};
 
 use protocol::{
     Changed, ConfigText, Connection, ConnectionsWanted, Counter, Explanation, Flow, RealAdd, RealDrain,
-    RealNamed, RealStatus, RealWeight, Status, VipAdd, VipName, VipNamed, VipStatus,
+    RealNamed, RealStatus, RealWeight, Status, VipAdd, VipKey, VipKeyd, VipStatus,
 };
 
 /// The command socket and the metrics page of a running balancer.
@@ -96,7 +96,7 @@ pub(crate) trait Operator {
     fn reals(&mut self) -> Vec<RealStatus>;
 
     /// One real. Drains that are waited for ask this every second.
-    fn real(&mut self, vip: &VipName, address: &IpAddr) -> Option<RealStatus> {
+    fn real(&mut self, vip: &VipKey, address: &IpAddr) -> Option<RealStatus> {
         self.reals().into_iter().find(|real| (&real.vip, &real.address) == (vip, address))
     }
 
@@ -138,7 +138,7 @@ pub(crate) trait Operator {
     fn vip_add(&mut self, add: &VipAdd) -> Result<Changed, String>;
 
     /// Takes a VIP and its reals out.
-    fn vip_remove(&mut self, vip: &VipNamed) -> Result<Changed, String>;
+    fn vip_remove(&mut self, vip: &VipKeyd) -> Result<Changed, String>;
 }
 
 /// An answer that is not there at once: asked again and again until it is. Never blocks.

@@ -10,6 +10,7 @@ mod manual;
 mod run;
 mod service;
 mod text;
+mod words;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

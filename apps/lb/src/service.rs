@@ -247,7 +247,9 @@ fn make_services(
         .collect();
     let forwarding = match config.forwarding {
         config::Forwarding::Ipip { source_v4, source_v6 } => Forwarding::Ipip { source_v4, source_v6 },
-        config::Forwarding::Gue { source_v4, source_v6, port } => Forwarding::Gue { source_v4, source_v6, port },
+        config::Forwarding::Gue { source_v4, source_v6, port } => {
+            Forwarding::Gue { source_v4, source_v6, port }
+        }
         config::Forwarding::L2Dsr => Forwarding::L2Dsr,
     };
     let given: BTreeMap<(Vip, IpAddr), MacAddress> = config
