@@ -8,7 +8,7 @@ use std::io::{BufRead, BufReader};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use namespace::{in_namespace, link_state};
+use namespace::{in_namespace, ip, link_state};
 
 fn afx_decap() -> Command {
     Command::new(env!("CARGO_BIN_EXE_afx-decap"))
@@ -41,6 +41,23 @@ fn stays_attached_until_killed() {
                 std::thread::sleep(Duration::from_millis(5));
             }
         }
+    });
+}
+
+#[test]
+fn ends_when_the_interface_goes() {
+    in_namespace(|| {
+        let command = afx_decap().arg("veth1").stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+        let mut command = command.expect("it starts");
+        let mut line = String::new();
+        let mut said = BufReader::new(command.stdout.take().expect("piped"));
+        said.read_line(&mut line).expect("text");
+        ip("link delete veth1");
+        // Whoever has the name now is not meant.
+        ip("link add veth1 type veth peer name other");
+        let Output { status, stderr, .. } = command.wait_with_output().expect("it ran");
+        assert_eq!(status.code(), Some(1));
+        assert_eq!(String::from_utf8(stderr).expect("text"), "afx-decap: interface veth1 is gone\n");
     });
 }
 

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::num::NonZero;
 use std::process::ExitCode;
 use std::thread;
+use std::time::Duration;
 
 use afx_redirect::{AttachMode, Decap, DecapOptions, OnFragment, TunnelEnds, interface_index};
 
@@ -21,6 +22,9 @@ them. Stays until killed; then the interface is as before.
   --native          in the driver, or not at all
   --generic         in the kernel's generic receive path
 By default in the driver where it can, else in the generic path.";
+
+/// How often it looks whether the interface is still there.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
     match run() {
@@ -65,10 +69,12 @@ fn run() -> Result<(), Box<dyn Error>> {
     if let Some(reason) = decap.fallback() {
         println!("afx-decap: native mode does not work here: {reason}");
     }
-    loop {
-        // Killing the process is the way to end it: the kernel takes the program off.
-        thread::park();
+    // Killing the process is the way to end it: the kernel takes the program off. It does so, too, when the interface
+    // goes; one that comes back under the same name is another, which a service manager starts this anew for.
+    while interface_index(&interface).is_ok_and(|now| now == index) {
+        thread::sleep(LOOK_EVERY);
     }
+    Err(format!("interface {interface} is gone").into())
 }
 
 fn gue_port(value: Option<String>) -> Result<NonZero<u16>, String> {

@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use afx::control::socket::Client;
-use crossbeam::channel::never;
+use crossbeam::channel::Select;
 use tempfile::TempDir;
 
 use super::protocol::*;
@@ -457,7 +457,7 @@ impl Operator for Fake {
         self.changes(Ask::VipAdd(add.clone()), &change)
     }
 
-    fn vip_remove(&mut self, vip: &VipKeyd) -> Result<Changed, String> {
+    fn vip_remove(&mut self, vip: &VipNamed) -> Result<Changed, String> {
         let change = format!("vip {}: removed", vip.vip);
         self.changes(Ask::VipRemove(vip.clone()), &change)
     }
@@ -482,7 +482,7 @@ impl Balancer {
         let stopped = stop.clone();
         let thread = std::thread::spawn(move || {
             while !stopped.load(Ordering::Relaxed) {
-                control.wait(&never(), Duration::from_millis(10));
+                control.wait(Select::new(), Duration::from_millis(10));
                 control.turn(&mut fake);
             }
             fake

@@ -7,7 +7,7 @@ use clap::{Args, Subcommand};
 
 use super::super::protocol::{
     Ask, ConnectionState, ConnectionsWanted, CountersWanted, Flow, Fragments, HashOn, MAX_WEIGHT, Mac,
-    Protocol, RealAdd, RealDrain, RealNamed, RealWeight, RealsWanted, ServerIdIn, VipAdd, VipKey, VipKeyd,
+    Protocol, RealAdd, RealDrain, RealNamed, RealWeight, RealsWanted, ServerIdIn, VipAdd, VipKey, VipNamed,
 };
 
 /// How many connections are listed, unless told otherwise.
@@ -178,7 +178,7 @@ impl From<Ctl> for Ask {
             Ctl::Vip(Vip::Add { vip, hash, server_id, fragments, ping }) => {
                 Self::VipAdd(VipAdd { vip, hash, server_id, fragments, ping: ping.then_some(true) })
             }
-            Ctl::Vip(Vip::Remove { vip }) => Self::VipRemove(VipKeyd { vip }),
+            Ctl::Vip(Vip::Remove { vip }) => Self::VipRemove(VipNamed { vip }),
         }
     }
 }

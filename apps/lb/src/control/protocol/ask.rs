@@ -41,7 +41,7 @@ pub(crate) enum Ask {
     /// A further VIP, without reals at first: [`Changed`](super::Changed).
     VipAdd(VipAdd),
     /// A VIP less: [`Changed`](super::Changed).
-    VipRemove(VipKeyd),
+    VipRemove(VipNamed),
 }
 
 impl Ask {
@@ -145,7 +145,7 @@ pub(crate) struct Flow {
 /// A VIP.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct VipKeyd {
+pub(crate) struct VipNamed {
     pub(crate) vip: VipKey,
 }
 
