@@ -37,11 +37,14 @@ pub(crate) use checks::{Check, Flap, Probe, Tls};
 pub(crate) use diagnostic::Diagnostic;
 use diagnostic::{Problem, Severity, Text};
 pub(crate) use diff::{Change, diff};
+pub(crate) use edit::few;
 pub(crate) use form::FileForm;
 pub(crate) use key::VipKey;
 pub(crate) use networks::MacAddress;
 use reader::{Section, Source};
 pub(crate) use times::Time;
+
+use crate::words::words;
 
 /// All that a configuration file says, defaults filled in.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -107,32 +110,6 @@ pub(crate) struct Control {
     /// Where counters are served over HTTP. None for nowhere.
     pub(crate) metrics: Option<SocketAddr>,
 }
-
-/// Makes an enum of the words that a key can have.
-macro_rules! words {
-    ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $word:literal),+ }) => {
-        $(#[$doc])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        pub(crate) enum $name { $($(#[$variant_doc])* $variant),+ }
-
-        impl $name {
-            const WORDS: &[(&str, Self)] = &[$(($word, Self::$variant)),+];
-        }
-
-        impl std::fmt::Display for $name {
-            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str(match self { $(Self::$variant => $word),+ })
-            }
-        }
-
-        impl serde::Serialize for $name {
-            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-                serializer.collect_str(self)
-            }
-        }
-    };
-}
-use words;
 
 words! {
     /// How packets get from the card to this process.
