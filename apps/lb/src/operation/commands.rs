@@ -80,7 +80,7 @@ impl Operator for Operation {
             address: add.real,
             weight: add.weight.unwrap_or(WEIGHT),
             state: config::RealState::Up,
-            next_hop: add.next_hop.map(|mac| MacAddress(mac.0.0)),
+            next_hop: add.next_hop.map(MacAddress::from),
             server_ids: Vec::new(),
             sources: Vec::new(),
         };
