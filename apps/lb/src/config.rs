@@ -53,6 +53,7 @@ pub(crate) struct Config {
     pub(crate) ports: Vec<Port>,
     pub(crate) workers: Workers,
     pub(crate) idle: Idle,
+    pub(crate) huge_pages: HugePages,
     pub(crate) control: Control,
     pub(crate) forwarding: Forwarding,
     /// Where to send the packets of reals that have no next hop of their own, if not where the kernel's routes say.
@@ -121,6 +122,10 @@ words! {
 words! {
     /// What a worker does without packets.
     Idle { Busy = "busy", Adaptive = "adaptive" }
+}
+words! {
+    /// Whether packets and connections have to lie on huge pages.
+    HugePages { Auto = "auto", Required = "required" }
 }
 words! {
     /// The protocol of a VIP.
@@ -344,7 +349,7 @@ fn read_version(root: &Section<'_>) -> Option<()> {
 
 fn read(root: &Section<'_>) -> Option<Config> {
     let ports = machine::ports(root);
-    let (workers, idle) = machine::workers(root);
+    let (workers, idle, huge_pages) = machine::workers(root);
     let control = control::read(root);
     let way = forwarding::read(root);
     let icmp = forwarding::icmp(root);
@@ -360,6 +365,7 @@ fn read(root: &Section<'_>) -> Option<Config> {
         ports,
         workers,
         idle,
+        huge_pages,
         control,
         forwarding: way.method,
         next_hop: way.next_hop,

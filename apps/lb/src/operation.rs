@@ -11,11 +11,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Weak;
 use std::time::{Duration, Instant};
 
-use afx::packet::Protocol as IpProtocol;
+use afx::packet::Protocol;
 use afx::stage::balancer::Vip;
 use anyhow::Result;
 
-use crate::config::{Change, Config, Diagnostic, Outcome, Protocol, VipKey};
+use crate::config::{self, Change, Config, Diagnostic, Outcome, VipKey};
 use crate::service::Service;
 use rates::Rates;
 
@@ -126,8 +126,8 @@ impl Operation {
     }
 }
 
-/// A VIP's name in answers.
-fn name(vip: Vip) -> VipKey {
-    let protocol = if vip.protocol == IpProtocol::UDP { Protocol::Udp } else { Protocol::Tcp };
+/// A VIP as files and answers name it.
+fn key(vip: Vip) -> VipKey {
+    let protocol = if vip.protocol == Protocol::UDP { config::Protocol::Udp } else { config::Protocol::Tcp };
     VipKey { network: vip.network, port: vip.port, protocol }
 }

@@ -62,9 +62,23 @@ fn two_balancers_do_not_share_an_interface() {
     let first = net.start(&web(&REALS), &[]);
     let program = net.lb.xdp_program("eth0").unwrap();
     let said = refusal(&net, &net.spawn(&web(&REALS), &[]));
+    assert!(said.contains("socket path taken"), "{said}");
+    let without_socket = web(&REALS) + "[control]\nsocket = \"none\"\n";
+    let said = refusal(&net, &net.spawn(&without_socket, &[]));
     assert!(said.contains("port eth0"), "{said}");
     assert_eq!(net.lb.xdp_program("eth0").unwrap(), program);
     first.stop();
+}
+
+#[test]
+fn too_few_huge_pages_are_refused_where_they_are_demanded() {
+    let net = Net::new("lb-refuse-pages", 1, 1);
+    // More than any machine that tests run on has: a table of 4 GiB.
+    let demanding = web(&REALS).replace("[workers]", "[workers]\nhuge_pages = \"required\"");
+    let demanding = demanding.replace("capacity = 4096", "capacity = 134217728");
+    let said = refusal(&net, &net.spawn(&demanding, &[]));
+    assert!(said.contains("too few huge pages, which are demanded: the connection table"), "{said}");
+    assert!(said.contains("sysctl vm.nr_hugepages="), "{said}");
 }
 
 #[test]

@@ -209,7 +209,7 @@ impl Operation {
 
     /// One real of a VIP.
     pub(super) fn show_one(&self, vip: &VipKey, address: IpAddr) -> Option<RealStatus> {
-        let vip = self.service.config().vips.iter().find(|other| other.key() == *vip)?;
+        let vip = self.service.config().vip(vip)?;
         let real = vip.reals.iter().find(|real| real.address == address)?;
         Some(self.show_real(vip, real, &self.shown()))
     }
