@@ -10,7 +10,6 @@ mod checks;
 mod control;
 mod diagnostic;
 mod diff;
-#[allow(dead_code, reason = "commands over the socket change the configuration; the file alone does not")]
 mod edit;
 mod form;
 mod forwarding;
@@ -37,7 +36,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 pub(crate) use checks::{Check, Flap, Probe, Tls};
 pub(crate) use diagnostic::Diagnostic;
 use diagnostic::{Problem, Severity, Text};
-pub(crate) use diff::diff;
+pub(crate) use diff::{Change, diff};
 pub(crate) use form::FileForm;
 pub(crate) use key::VipKey;
 pub(crate) use networks::MacAddress;

@@ -8,7 +8,6 @@ mod desk;
 mod exporter;
 #[cfg(test)]
 mod fake;
-pub(crate) mod meter;
 pub(crate) mod metrics;
 pub(crate) mod protocol;
 #[cfg(test)]
@@ -55,16 +54,14 @@ impl Control {
         self.exporter.as_ref().map(Exporter::address)
     }
 
-    /// Waits until something is asked, there is more to do for what was asked before, or there is a message in `other`;
-    /// for so long at most. Takes nothing.
-    pub(crate) fn wait(&self, other: &Receiver<()>, within: Duration) {
+    /// Waits until something is asked, there is more to do for what was asked before, or there is a message in what
+    /// `others` waits for; for so long at most. Takes nothing.
+    pub(crate) fn wait<'a>(&'a self, mut others: Select<'a>, within: Duration) {
         let within = self.desk.next_turn().map_or(within, |next| next.min(within));
-        let mut select = Select::new();
-        select.recv(&self.requests);
-        select.recv(&self.scrapes);
-        select.recv(other);
+        others.recv(&self.requests);
+        others.recv(&self.scrapes);
         // Which of them it is, is seen when they are looked at.
-        let _ = select.ready_timeout(within);
+        let _ = others.ready_timeout(within);
     }
 
     /// Answers what is asked, and goes on with what takes longer. Does not wait.
@@ -159,6 +156,4 @@ pub(crate) enum Next {
     Pending,
     /// That was all.
     Done,
-    /// The walk cannot go on: why.
-    Failed(String),
 }

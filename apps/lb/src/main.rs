@@ -2,12 +2,12 @@
 
 mod check;
 mod config;
-#[allow(dead_code, reason = "the service does not offer it yet")]
 mod control;
 mod demo;
 mod log;
 mod manual;
 mod notify;
+mod operation;
 mod run;
 mod service;
 mod text;

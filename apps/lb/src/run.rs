@@ -5,14 +5,16 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
+use crossbeam::channel::{Receiver, Select, TryRecvError, bounded, never};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
+use crate::control::Control;
 use crate::notify::Notifier;
-use crate::service::Service;
+use crate::operation::{Operation, Refused};
 use crate::{BAD_INPUT, check};
 
-/// How often signals are looked for.
+/// How long the main loop waits at most, where nothing happens.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// What starting takes: interfaces, sockets, BPF programs that compute with pointers, and locked memory.
@@ -23,15 +25,18 @@ const CAPABILITIES: &str = "CAP_NET_ADMIN, CAP_NET_RAW, CAP_BPF, CAP_PERFMON and
 pub(crate) fn run(file: &Path, drain: Duration) -> ExitCode {
     let Some(config) = check::load(file) else { return ExitCode::from(BAD_INPUT) };
     // Before anything is changed on the machine: a signal that comes early is not lost.
-    let mut signals = match Signals::new([SIGHUP, SIGINT, SIGTERM]) {
+    let signals = match signals() {
         Ok(signals) => signals,
         Err(error) => {
             eprintln!("afx-lb: cannot receive signals: {error}");
             return ExitCode::FAILURE;
         }
     };
-    let service = match Service::start(config) {
-        Ok(service) => service,
+    // Before the balancer starts: a path or an address that is taken changes nothing.
+    let control = Control::start(config.control.socket.as_deref(), config.control.metrics);
+    let started = control.and_then(|control| Ok((control, Operation::start(file, config)?)));
+    let (control, mut operation) = match started {
+        Ok(started) => started,
         Err(error) => {
             eprintln!("afx-lb: {error:#}");
             if lacks_rights(&error) {
@@ -40,13 +45,17 @@ pub(crate) fn run(file: &Path, drain: Duration) -> ExitCode {
             return ExitCode::from(BAD_INPUT);
         }
     };
-    for status in service.running().status() {
+    for status in operation.service().running().status() {
         for (name, value) in status.facts {
             tracing::info!(port = status.port, "{name}: {value}");
         }
     }
-    tracing::info!(pid = std::process::id(), vips = service.config().vips.len(), "balancing");
-    match serve(service, file, &mut signals, drain) {
+    if let Some(address) = control.metrics_address() {
+        operation.set_metrics(address);
+        tracing::info!("metrics at http://{address}/metrics");
+    }
+    tracing::info!(pid = std::process::id(), vips = operation.service().config().vips.len(), "balancing");
+    match serve(operation, control, &signals, drain) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("afx-lb: {error:#}");
@@ -55,46 +64,73 @@ pub(crate) fn run(file: &Path, drain: Duration) -> ExitCode {
     }
 }
 
+/// Signals come on a channel, so that the main loop can wait for them beside all else.
+fn signals() -> std::io::Result<Receiver<i32>> {
+    let mut signals = Signals::new([SIGHUP, SIGINT, SIGTERM])?;
+    let (tell, told) = bounded(16);
+    std::thread::Builder::new().name("afx-signals".to_owned()).spawn(move || {
+        for signal in signals.forever() {
+            // Full means that many of the same are waiting.
+            let _ = tell.try_send(signal);
+        }
+    })?;
+    Ok(told)
+}
+
 fn lacks_rights(error: &anyhow::Error) -> bool {
     let denied = |error: &std::io::Error| error.kind() == std::io::ErrorKind::PermissionDenied;
     error.chain().any(|cause| cause.downcast_ref().is_some_and(denied))
 }
 
-fn serve(mut service: Service, file: &Path, signals: &mut Signals, drain: Duration) -> Result<()> {
-    let mut until: Option<Instant> = None;
-    let mut drained = 0u32;
+/// The main loop.
+fn serve(
+    mut operation: Operation,
+    mut control: Control,
+    signals: &Receiver<i32>,
+    drain: Duration,
+) -> Result<()> {
     let mut notifier = Notifier::new();
-    notifier.ready(&service);
+    notifier.ready(operation.service());
+    let mut end = End::default();
+    let mut changes = operation.service().resolver_changes().clone();
+    let mut events = operation.service().health_events().clone();
     loop {
-        for signal in signals.pending() {
+        let mut others = Select::new();
+        others.recv(signals);
+        others.recv(&changes);
+        others.recv(&events);
+        control.wait(others, operation.patience(LOOK_EVERY));
+
+        for signal in signals.try_iter() {
             match signal {
                 SIGHUP => {
                     notifier.reloading();
-                    let done = reload(&mut service, file);
-                    notifier.reloaded(&service, done);
+                    let done = reload(&mut operation);
+                    notifier.reloaded(operation.service(), done);
                 }
-                _ if until.is_some() => until = Some(Instant::now()),
                 _ => {
-                    until = Some(Instant::now() + drain);
-                    notifier.stopping();
-                    let table = service.monitor().table();
-                    let connections = table.connections.saturating_sub(table.closing);
-                    tracing::info!(connections, "stopping, within {} s", drain.as_secs());
+                    if end.begin(drain) {
+                        notifier.stopping();
+                        let connections = open_connections(&operation);
+                        tracing::info!(connections, "stopping, within {} s", drain.as_secs());
+                    }
                 }
             }
         }
-        // A client that said its last word is not waited for. Seen twice, since a worker may just be counting.
-        let table = service.monitor().table();
-        drained = if table.connections <= table.closing { drained.saturating_add(1) } else { 0 };
-        if service.ended() || until.is_some_and(|until| Instant::now() >= until || drained >= 2) {
+        each(&mut changes, |()| operation.service_mut().rerouted());
+        each(&mut events, |event| operation.service_mut().checked(&event));
+        control.turn(&mut operation);
+        if operation.service().ended() || end.is_due(&operation) {
             break;
         }
-        if let Err(error) = service.follow(LOOK_EVERY) {
+        if let Err(error) = operation.turn() {
             tracing::error!("{error:#}");
         }
-        notifier.turn(&service);
+        notifier.turn(operation.service());
     }
-    let stats = service.stop().context("the balancer has failed")?;
+    // Nobody is let in any more who would ask a balancer that is gone.
+    drop(control);
+    let stats = operation.into_service().stop().context("the balancer has failed")?;
     tracing::info!(
         received = stats.received(),
         sent = stats.sent(),
@@ -105,16 +141,65 @@ fn serve(mut service: Service, file: &Path, signals: &mut Signals, drain: Durati
     Ok(())
 }
 
-/// Whether what the file says is in force now.
-fn reload(service: &mut Service, file: &Path) -> bool {
-    let Some(config) = check::load(file) else {
-        tracing::error!("not reloaded: {} is not valid; the running configuration stays", file.display());
-        return false;
-    };
-    let reloaded = service.reload(config);
-    match &reloaded {
-        Ok(()) => tracing::info!("reloaded {}", file.display()),
-        Err(error) => tracing::error!("not reloaded: {error:#}"),
+/// Takes every message that is there. Where there will be none any more, because a thread has ended, which it has said,
+/// the channel is not waited for again.
+fn each<T>(messages: &mut Receiver<T>, mut take: impl FnMut(T)) {
+    loop {
+        match messages.try_recv() {
+            Ok(message) => take(message),
+            Err(TryRecvError::Empty) => return,
+            Err(TryRecvError::Disconnected) => {
+                *messages = never();
+                return;
+            }
+        }
     }
-    reloaded.is_ok()
+}
+
+/// The end, once it was asked for.
+#[derive(Default)]
+struct End {
+    until: Option<Instant>,
+    /// Since when there has been no connection to wait for.
+    idle_since: Option<Instant>,
+}
+
+impl End {
+    /// It is asked for; asked for twice, it is now. Whether this was the first time.
+    fn begin(&mut self, drain: Duration) -> bool {
+        let first = self.until.is_none();
+        self.until = Some(if first { Instant::now() + drain } else { Instant::now() });
+        first
+    }
+
+    fn is_due(&mut self, operation: &Operation) -> bool {
+        let Some(until) = self.until else { return false };
+        // A client that said its last word is not waited for. Seen for a while, since a worker may just be counting.
+        let now = Instant::now();
+        self.idle_since = (open_connections(operation) == 0).then(|| self.idle_since.unwrap_or(now));
+        now >= until || self.idle_since.is_some_and(|since| now - since >= LOOK_EVERY)
+    }
+}
+
+fn open_connections(operation: &Operation) -> u64 {
+    let table = operation.service().monitor().table();
+    table.connections.saturating_sub(table.closing)
+}
+
+/// Whether what the file says is in force now.
+fn reload(operation: &mut Operation) -> bool {
+    match operation.load() {
+        Ok(changes) => {
+            changes.iter().for_each(|change| tracing::info!("{change}"));
+            tracing::info!("reloaded {}", operation.file().display());
+            return true;
+        }
+        Err(Refused::Invalid(diagnostics)) => {
+            diagnostics.iter().for_each(|diagnostic| eprintln!("{diagnostic}\n"));
+            let file = operation.file().display();
+            tracing::error!("not reloaded: {file} is not valid; the running configuration stays");
+        }
+        Err(Refused::Failed(error)) => tracing::error!("not reloaded: {error:#}"),
+    }
+    false
 }

@@ -1,25 +1,37 @@
 //! The balancer at work: a configuration in force, on running workers.
+//!
+//! [`Service`] is driven by its owner's loop, which waits for [changes](Service::resolver_changes) and
+//! [events](Service::health_events) and calls [`Service::turn`].
+
+mod checks;
+pub(crate) mod plan;
+mod standing;
+mod totals;
+mod ways;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{BuildHasher as _, RandomState};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use afx::control::health::{self, Checker, Event};
 use afx::control::interface::Interface;
-use afx::control::resolver::{Resolution, Resolutions, Resolver};
-use afx::packet::{MacAddress, Protocol as IpProtocol};
-use afx::port::{AttachMode, Mode, ModeWanted, PortId, Protocol as SteeredProtocol, Rule, Steering, XdpPort};
+use afx::control::resolver::{Resolutions, Resolver};
+use afx::packet::HashSeed;
 use afx::stage::balancer::{
-    Balancer, Definition, Directory, Forwarding, Hop, Monitor, Options, RealDefinition, Services, Settings,
-    Vip,
+    Balancer, Definition, Directory, Hop, Monitor, RealState, RealStats, Services, Vip,
 };
-use afx::{Idle, Running, Runtime, Stats};
-use anyhow::{Context as _, Result, bail};
+use afx::{Running, Stats};
+use anyhow::{Result, bail};
+use crossbeam::channel::{Receiver, select};
 
-use crate::config::{self, Config};
+use crate::config::{self, Change, Config};
+pub(crate) use standing::{RealKey, Standing, Standings};
+use totals::Totals;
 
-/// How long the ways to the reals may take to be found before traffic is let in without them.
-const RESOLVE_WITHIN: Duration = Duration::from_secs(2);
+/// What the health checks have found, by real.
+pub(crate) type Health = BTreeMap<RealKey, health::Status<RealKey>>;
 
 /// How long workers may take to pick up a configuration.
 const CONFIGURE_WITHIN: Duration = Duration::from_secs(2);
@@ -28,90 +40,176 @@ const CONFIGURE_WITHIN: Duration = Duration::from_secs(2);
 pub(crate) struct Service {
     running: Running,
     resolver: Resolver,
+    checker: Checker<RealKey>,
     directory: Directory,
     monitor: Monitor,
+    totals: Totals,
     config: Config,
+    standings: Standings,
     interfaces: Vec<Interface>,
+    /// What workers are to know.
+    services: Arc<Services>,
+    /// What flows are hashed with.
+    hash_seed: u64,
     /// The last configuration published.
     published: Option<u64>,
-    /// Routes or neighbours have changed, and workers do not know yet.
+    /// Something has changed that workers do not know yet.
     outdated: bool,
+    /// When something will have changed without anybody's doing.
+    next_change: Option<Instant>,
+    /// What the log has said of reals that cannot be reached.
+    unreachable: BTreeSet<String>,
 }
 
 impl Service {
     /// Starts balancing. Must be called in the network namespace whose interfaces are meant.
     pub(crate) fn start(config: Config) -> Result<Self> {
-        let interfaces = config
-            .ports
-            .iter()
-            .map(|port| Interface::find(&port.interface).with_context(|| format!("port {}", port.interface)))
-            .collect::<Result<Vec<_>>>()?;
+        let interfaces = ways::interfaces(&config)?;
         let resolver = Resolver::start()?;
-        let resolutions = resolve(&resolver, &config);
+        let checker = Checker::start()?;
+        checker.set(checks::targets(&config))?;
+        let resolutions = ways::resolve(&resolver, &config);
         let monitor = Monitor::new();
         let mut directory = Directory::new();
-        let services = Arc::new(make_services(&mut directory, &config, &interfaces, &resolutions)?);
-        let running = start(&config, services, &monitor)?;
-        let service = Self {
+        let now = Instant::now();
+        let standings = Standings::at_start(&config, now);
+        let services = services(&mut directory, &config, &standings, &interfaces, &resolutions, now)?;
+        let services = Arc::new(services);
+        let hash_seed = RandomState::new().hash_one(());
+        let running = start(&config, services.clone(), &monitor, hash_seed)?;
+        let mut totals = Totals::default();
+        totals.follow(&directory);
+        let mut service = Self {
             running,
             resolver,
+            checker,
             directory,
             monitor,
+            totals,
+            next_change: standings.next_change(&config, now),
             config,
+            standings,
             interfaces,
+            services,
+            hash_seed,
             published: None,
             outdated: false,
+            unreachable: BTreeSet::new(),
         };
         service.report_unreachable(&resolutions);
         Ok(service)
     }
 
-    /// Puts another configuration in force without losing flows. Where it cannot, nothing changes.
-    pub(crate) fn reload(&mut self, config: Config) -> Result<()> {
-        if let Some(section) = needs_restart(&self.config, &config) {
+    /// Puts another configuration in force without losing flows, and says what that has changed. Where it cannot,
+    /// nothing changes.
+    pub(crate) fn reload(&mut self, config: Config) -> Result<Vec<Change>> {
+        let changes = config::diff(&self.config, &config);
+        if let Some(section) = changes.iter().find_map(Change::needs_restart) {
             bail!("a change of {section} takes a restart; nothing was changed");
         }
-        let resolutions = resolve(&self.resolver, &config);
+        let resolutions = ways::resolve(&self.resolver, &config);
+        let now = Instant::now();
+        let standings = self.standings.after(&config, now);
         // Steering first: it is what may fail, and the rules that stay are never away.
-        if let Err(error) = self.steer(&config).and_then(|()| self.serve(&config, &resolutions)) {
-            self.watch();
+        let done = self
+            .steer(&config)
+            .and_then(|()| Ok(self.checker.set(checks::targets(&config))?))
+            .and_then(|()| self.serve(&config, &standings, &resolutions, now));
+        if let Err(error) = done {
+            self.resolver.watch(ways::addresses(&self.config));
             self.outdated = true;
-            return Err(match self.steer(&self.config) {
+            let back = self
+                .steer(&self.config)
+                .and_then(|()| Ok(self.checker.set(checks::targets(&self.config))?));
+            return Err(match back {
                 Ok(()) => error.context("nothing was changed"),
-                Err(back) => error.context(format!("the old steering could not be put back ({back:#})")),
+                Err(back) => {
+                    error.context(format!("what was in force could not be put back whole ({back:#})"))
+                }
             });
         }
         self.config = config;
-        self.watch();
+        self.standings = standings;
+        self.next_change = self.standings.next_change(&self.config, now);
+        self.resolver.watch(ways::addresses(&self.config));
+        self.report_unreachable(&resolutions);
+        Ok(changes)
+    }
+
+    /// Receives a message when routes or neighbours have changed: then [`turn`](Self::turn) is to be called.
+    pub(crate) fn resolver_changes(&self) -> &Receiver<()> {
+        self.resolver.changes()
+    }
+
+    /// Receives what health checks find; for [`checked`](Self::checked).
+    pub(crate) fn health_events(&self) -> &Receiver<Event<RealKey>> {
+        self.checker.events()
+    }
+
+    /// Routes or neighbours have changed.
+    pub(crate) fn rerouted(&mut self) {
+        self.outdated = true;
+    }
+
+    /// A health check has found something.
+    pub(crate) fn checked(&mut self, event: &Event<RealKey>) {
+        let (vip, real) = &event.key;
+        if !self.standings.health(&event.key, event.to, Instant::now()) {
+            return;
+        }
+        match (event.to, &event.why) {
+            (health::State::Down, why) => {
+                let why = why.as_deref().unwrap_or("its check failed");
+                tracing::warn!(%vip, %real, "down: {why}");
+            }
+            (to, _) => tracing::info!(%vip, %real, "{}", health_word(to)),
+        }
+        self.outdated = true;
+    }
+
+    /// How long [`turn`](Self::turn) may be put off, but not longer than `most`.
+    pub(crate) fn patience(&self, most: Duration) -> Duration {
+        if self.outdated {
+            // Workers were too busy to be told: they get some time.
+            return most.min(Duration::from_millis(10));
+        }
+        self.next_change.map_or(most, |next| most.min(next.saturating_duration_since(Instant::now())))
+    }
+
+    /// Does what has become due: tells workers what has changed, and lets go of what no worker holds any more.
+    pub(crate) fn turn(&mut self) -> Result<()> {
+        self.release();
+        let now = Instant::now();
+        if !self.outdated && self.next_change.is_none_or(|next| next > now) {
+            return Ok(());
+        }
+        self.outdated = true;
+        let resolutions = self.resolver.snapshot();
+        self.interfaces = ways::refreshed(&self.config, &self.interfaces);
+        let (config, standings) = (self.config.clone(), self.standings.clone());
+        self.serve(&config, &standings, &resolutions, now)?;
+        self.outdated = false;
+        self.next_change = self.standings.next_change(&self.config, now);
         self.report_unreachable(&resolutions);
         Ok(())
     }
 
-    /// Waits up to `within` for routes or neighbours to change, and has workers follow them.
+    /// Waits up to `within` for something to happen, and has workers follow it.
     pub(crate) fn follow(&mut self, within: Duration) -> Result<()> {
-        self.release();
-        match self.resolver.changes().recv_timeout(within) {
-            Ok(()) => self.outdated = true,
-            // The resolver's thread is gone: what is known stays.
-            Err(error) if error.is_disconnected() => std::thread::sleep(within),
-            Err(_) => {}
+        let (changes, events) = (self.resolver.changes().clone(), self.checker.events().clone());
+        select! {
+            recv(changes) -> change => match change {
+                Ok(()) => self.rerouted(),
+                // The resolver's thread is gone: what is known stays.
+                Err(_) => std::thread::sleep(within),
+            },
+            recv(events) -> event => match event {
+                Ok(event) => self.checked(&event),
+                Err(_) => std::thread::sleep(within),
+            },
+            default(self.patience(within)) => {}
         }
-        // Still so where workers could not be told the last time.
-        if self.outdated {
-            let resolutions = self.resolver.snapshot();
-            self.interfaces = self
-                .config
-                .ports
-                .iter()
-                .zip(&self.interfaces)
-                .map(|(port, old)| Interface::find(&port.interface).unwrap_or_else(|_| old.clone()))
-                .collect();
-            let config = self.config.clone();
-            self.serve(&config, &resolutions)?;
-            self.outdated = false;
-            self.report_unreachable(&resolutions);
-        }
-        Ok(())
+        self.turn()
     }
 
     /// Whether the workers have ended by themselves.
@@ -140,25 +238,99 @@ impl Service {
         &self.config
     }
 
-    /// How many reals of all VIPs take new flows at present, and how many there are.
+    /// How many reals take new flows, and how many there are.
     pub(crate) fn reals(&self) -> (usize, usize) {
-        let resolutions = self.resolver.snapshot();
-        let serves = |real: &&config::Real| {
-            let next_hop = real.next_hop.map(|mac| MacAddress(mac.0));
-            let hop = hop(next_hop, real.address, &self.interfaces, resolutions.get(&real.address));
-            real.state == config::RealState::Up && real.weight > 0 && hop.is_some()
+        let now = Instant::now();
+        let reals = || self.config.vips.iter().flat_map(|vip| vip.reals.iter().map(move |real| (vip, real)));
+        let serving = reals().filter(|(vip, real)| self.standings.now(vip, real, now).0 == RealState::Up);
+        (serving.count(), reals().count())
+    }
+
+    /// How the reals stand.
+    pub(crate) fn standings(&self) -> &Standings {
+        &self.standings
+    }
+
+    /// The state of each real now.
+    pub(crate) fn states(&self) -> BTreeMap<(Vip, IpAddr), RealState> {
+        let now = Instant::now();
+        let of_vip = |vip: &config::Vip| -> Vec<_> {
+            let state = |real: &config::Real| {
+                ((plan::vip_of(vip), real.address), self.standings.now(vip, real, now).0)
+            };
+            vip.reals.iter().map(state).collect()
         };
-        let reals = || self.config.vips.iter().flat_map(|vip| &vip.reals);
-        (reals().filter(serves).count(), reals().count())
+        self.config.vips.iter().flat_map(of_vip).collect()
+    }
+
+    /// What the health checks have found.
+    pub(crate) fn health(&self) -> Health {
+        self.checker.states().into_iter().map(|status| (status.key, status)).collect()
+    }
+
+    /// What each VIP has had in all; it never falls, whatever reals come and go.
+    pub(crate) fn totals(&self) -> BTreeMap<Vip, RealStats> {
+        self.totals.all(&self.monitor)
+    }
+
+    /// What workers know, or are about to.
+    pub(crate) fn services(&self) -> Arc<Services> {
+        self.services.clone()
+    }
+
+    /// What flows are hashed with.
+    pub(crate) fn hash_seed(&self) -> HashSeed {
+        HashSeed(self.hash_seed)
+    }
+
+    /// Where a real's packets are sent.
+    pub(crate) fn hop(&self, real: &config::Real) -> Option<Hop> {
+        ways::hop(&self.config, real, &self.interfaces, &self.resolver.snapshot())
+    }
+
+    /// Why a real's packets cannot be sent, where they cannot.
+    pub(crate) fn obstacle(&self, real: &config::Real) -> Option<String> {
+        ways::obstacle(&self.config, real, &self.interfaces, &self.resolver.snapshot())
+    }
+
+    /// What an operator should know of, in sentences.
+    pub(crate) fn warnings(&self) -> Vec<String> {
+        let mut warnings: Vec<_> = self.obstacles(&self.resolver.snapshot()).into_iter().collect();
+        let now = Instant::now();
+        for vip in self.config.vips.iter().filter(|vip| !vip.reals.is_empty()) {
+            let is_up = |real| self.standings.now(vip, real, now).0 == RealState::Up;
+            if !vip.reals.iter().any(is_up) {
+                warnings.push(format!("the VIP {} has no real that takes new flows", vip.key()));
+            }
+        }
+        warnings
+    }
+
+    /// Sets when a real's drain ends. Whether that changed anything: not where the real is not draining.
+    pub(crate) fn set_deadline(&mut self, real: &RealKey, deadline: Option<Instant>) -> bool {
+        let changed = self.standings.set_deadline(real, deadline);
+        if changed {
+            self.next_change = self.standings.next_change(&self.config, Instant::now());
+        }
+        changed
     }
 
     /// Has workers balance by a configuration, and waits until they do.
-    fn serve(&mut self, config: &Config, resolutions: &Resolutions) -> Result<()> {
+    fn serve(
+        &mut self,
+        config: &Config,
+        standings: &Standings,
+        resolutions: &Resolutions,
+        now: Instant,
+    ) -> Result<()> {
         // On a copy: where workers cannot be told, their reals keep the identities that they have.
         let mut directory = self.directory.clone();
-        let services = make_services(&mut directory, config, &self.interfaces, resolutions)?;
-        let number = self.running.publish(Arc::new(services))?;
+        let services = services(&mut directory, config, standings, &self.interfaces, resolutions, now)?;
+        let services = Arc::new(services);
+        let number = self.running.publish(services.clone())?;
         self.directory = directory;
+        self.services = services;
+        self.totals.follow(&self.directory);
         let deadline = Instant::now() + CONFIGURE_WITHIN;
         while !self.running.configured(number) && !self.running.ended() {
             if Instant::now() > deadline {
@@ -175,197 +347,71 @@ impl Service {
     fn release(&mut self) {
         if self.published.is_some_and(|number| self.running.configured(number)) {
             let monitor = &self.monitor;
-            self.directory.release(|id| monitor.real(id).connections > 0);
+            let gone = self.directory.release(|id| monitor.real(id).connections > 0);
+            self.totals.settle(gone, monitor);
         }
     }
 
     fn steer(&self, config: &Config) -> Result<()> {
-        let steering = steering(config)?;
+        let steering = plan::steering(config)?;
         for port in &config.ports {
             self.running.steer(&port.interface, &steering)?;
         }
         Ok(())
     }
 
-    fn watch(&self) {
-        self.resolver.watch(addresses(&self.config));
+    /// What keeps packets from reals, in sentences.
+    fn obstacles(&self, resolutions: &Resolutions) -> BTreeSet<String> {
+        let reals = self.config.vips.iter().flat_map(|vip| &vip.reals);
+        let sentence = |real: &config::Real| {
+            let why = ways::obstacle(&self.config, real, &self.interfaces, resolutions)?;
+            Some(format!("the real {} is not reachable: {why}", real.address))
+        };
+        reals.filter_map(sentence).collect()
     }
 
-    fn report_unreachable(&self, resolutions: &Resolutions) {
-        for address in unrouted(&self.config) {
-            let why = match resolutions.get(&address) {
-                Some(Resolution::Unresolved(why)) => why.to_string(),
-                Some(Resolution::Resolved(hop)) if position(&self.interfaces, hop.interface).is_none() => {
-                    "its route leads to an interface that has no [[port]]".to_owned()
-                }
-                _ => continue,
-            };
-            tracing::warn!(real = %address, "not reachable: {why}");
+    /// Has the log say what keeps packets from reals, where it has not yet.
+    fn report_unreachable(&mut self, resolutions: &Resolutions) {
+        let obstacles = self.obstacles(resolutions);
+        for obstacle in obstacles.difference(&self.unreachable) {
+            tracing::warn!("{obstacle}");
         }
+        self.unreachable = obstacles;
     }
 }
 
-/// The section that cannot change while workers run, if one does.
-fn needs_restart(old: &Config, new: &Config) -> Option<String> {
-    config::diff(old, new).iter().find_map(|change| change.needs_restart().map(str::to_owned))
-}
-
-/// Looks for the ways to a configuration's reals, and those to the reals so far.
-fn resolve(resolver: &Resolver, config: &Config) -> Arc<Resolutions> {
-    let wanted = addresses(config);
-    let needed = unrouted(config);
-    let known = resolver.snapshot();
-    resolver.watch(known.keys().copied().chain(wanted.iter().copied()));
-    let deadline = Instant::now() + RESOLVE_WITHIN;
-    loop {
-        let resolutions = resolver.snapshot();
-        let found = |address: &IpAddr| resolutions.get(address).is_some_and(|way| way.next_hop().is_some());
-        if needed.iter().all(found) || Instant::now() > deadline {
-            return resolutions;
-        }
-        let _ = resolver.changes().recv_timeout(Duration::from_millis(20));
+fn health_word(state: health::State) -> &'static str {
+    match state {
+        health::State::Up => "up",
+        health::State::Down => "down",
+        health::State::Unknown => "not checked yet",
     }
 }
 
-fn addresses(config: &Config) -> BTreeSet<IpAddr> {
-    config.vips.iter().flat_map(|vip| &vip.reals).map(|real| real.address).collect()
-}
-
-/// The reals whose next hop is not given: the kernel must know it.
-fn unrouted(config: &Config) -> BTreeSet<IpAddr> {
-    let reals = config.vips.iter().flat_map(|vip| &vip.reals);
-    reals.filter(|real| real.next_hop.is_none()).map(|real| real.address).collect()
-}
-
-fn vip_of(vip: &config::Vip) -> Vip {
-    let protocol = match vip.protocol {
-        config::Protocol::Tcp => IpProtocol::TCP,
-        config::Protocol::Udp => IpProtocol::UDP,
-    };
-    Vip { network: vip.network, port: vip.port, protocol }
-}
-
-fn make_services(
+/// What workers are to know.
+fn services(
     directory: &mut Directory,
     config: &Config,
+    standings: &Standings,
     interfaces: &[Interface],
     resolutions: &Resolutions,
+    now: Instant,
 ) -> Result<Services> {
-    let real = |real: &config::Real| RealDefinition::new(real.address, real.weight);
-    let definitions: Vec<_> = config
-        .vips
-        .iter()
-        .map(|vip| Definition::new(vip_of(vip), vip.reals.iter().map(real).collect()))
-        .collect();
-    let forwarding = match config.forwarding {
-        config::Forwarding::Ipip { source_v4, source_v6 } => Forwarding::Ipip { source_v4, source_v6 },
-        config::Forwarding::Gue { source_v4, source_v6, port } => Forwarding::Gue { source_v4, source_v6, port },
-        config::Forwarding::L2Dsr => Forwarding::L2Dsr,
-    };
-    let given: BTreeMap<(Vip, IpAddr), MacAddress> = config
-        .vips
-        .iter()
-        .flat_map(|vip| vip.reals.iter().map(move |real| (vip_of(vip), real)))
-        .filter_map(|(vip, real)| Some(((vip, real.address), MacAddress(real.next_hop?.0))))
-        .collect();
-    let way = |vip: &Vip, real: &IpAddr| {
-        hop(given.get(&(*vip, *real)).copied(), *real, interfaces, resolutions.get(real))
-    };
-    let Config { maglev, .. } = config;
-    let settings = Settings { table_size: maglev.table_size, seed: maglev.seed, ..Settings::new(forwarding) };
-    Ok(directory.services(&definitions, &settings, way)?)
-}
-
-/// The next hop to a real: the one given, or what the kernel says.
-fn hop(
-    given: Option<MacAddress>,
-    real: IpAddr,
-    interfaces: &[Interface],
-    resolution: Option<&Resolution>,
-) -> Option<Hop> {
-    let kernel = resolution.and_then(Resolution::next_hop);
-    let index = kernel.and_then(|hop| position(interfaces, hop.interface));
-    match given {
-        Some(destination_mac) => {
-            // Where the kernel knows no way, the first port is as good as any: mostly there is one.
-            let index = index.unwrap_or(0);
-            let own = interfaces.get(index)?;
-            let same_family = |address: &&IpAddr| address.is_ipv4() == real.is_ipv4();
-            Some(Hop {
-                port: PortId::new(index),
-                source_mac: own.mac,
-                destination_mac,
-                source: own.addresses.iter().find(same_family).copied(),
-                mtu: own.mtu,
-            })
-        }
-        None => {
-            let hop = kernel?;
-            Some(Hop {
-                port: PortId::new(index?),
-                source_mac: MacAddress(hop.source_mac),
-                destination_mac: MacAddress(hop.destination_mac),
-                source: hop.source,
-                mtu: hop.mtu,
-            })
-        }
-    }
-}
-
-/// The port that has the interface of this index.
-fn position(interfaces: &[Interface], index: u32) -> Option<usize> {
-    interfaces.iter().position(|own| own.index == index)
-}
-
-fn steering(config: &Config) -> Result<Steering> {
-    let rule = |vip: &config::Vip| {
-        let protocol = match vip.protocol {
-            config::Protocol::Tcp => SteeredProtocol::TCP,
-            config::Protocol::Udp => SteeredProtocol::UDP,
-        };
-        Ok(Rule::new(vip.network, vip.port, Some(protocol))?)
-    };
-    Ok(Steering::Match(config.vips.iter().map(rule).collect::<Result<_>>()?))
-}
-
-fn start(config: &Config, services: Arc<Services>, monitor: &Monitor) -> Result<Running> {
-    let mut builder = Runtime::builder().idle(match config.idle {
-        config::Idle::Busy => Idle::Busy,
-        config::Idle::Adaptive => Idle::ADAPTIVE,
+    let definition = |vip: &config::Vip| plan::definition(vip, |real| standings.now(vip, real, now));
+    let definitions: Vec<Definition> = config.vips.iter().map(definition).collect();
+    let reals = config.vips.iter().flat_map(|vip| {
+        let name = plan::vip_of(vip);
+        vip.reals.iter().map(move |real| ((name, real.address), real))
     });
-    builder = match &config.workers {
-        config::Workers::Auto => builder,
-        config::Workers::Count(count) => builder.workers(usize::from(count.get())),
-        config::Workers::Cores(cores) => builder.cores(cores.iter().copied().map(usize::from)),
-    };
-    let steering = steering(config)?;
-    for port in &config.ports {
-        builder = builder.port(xdp_port(port, &steering));
-    }
-    let options = Options {
-        capacity: config.connections.capacity,
-        timeouts: config.connections.timeouts,
-        hasher: None,
-    };
-    let monitor = monitor.clone();
+    let reals: BTreeMap<_, _> = reals.collect();
+    let way =
+        |vip: &Vip, real: &IpAddr| ways::hop(config, reals.get(&(*vip, *real))?, interfaces, resolutions);
+    Ok(directory.services(&definitions, &plan::settings(config), way)?)
+}
+
+fn start(config: &Config, services: Arc<Services>, monitor: &Monitor, hash_seed: u64) -> Result<Running> {
+    let (options, monitor) = (plan::options(config), monitor.clone());
+    let builder = plan::runtime(config)?.hash_seed(hash_seed);
     let pipeline = builder.pipeline(move |build| Balancer::new(build, &options, services.clone(), &monitor));
     Ok(pipeline.start()?)
-}
-
-fn xdp_port(port: &config::Port, steering: &Steering) -> XdpPort {
-    let xdp = XdpPort::new(&port.interface, steering.clone())
-        .mode(match port.mode {
-            config::Mode::Auto => ModeWanted::Auto,
-            config::Mode::ZeroCopy => ModeWanted::Demand(Mode::ZeroCopy),
-            config::Mode::Copy => ModeWanted::Demand(Mode::Copy),
-        })
-        .attach_mode(match port.attach {
-            config::Attach::Auto => AttachMode::Auto,
-            config::Attach::Native => AttachMode::Native,
-            config::Attach::Generic => AttachMode::Generic,
-        });
-    match port.queues {
-        config::Queues::All => xdp,
-        config::Queues::First(count) => xdp.queues(0..u32::from(count.get())),
-    }
 }

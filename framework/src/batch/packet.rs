@@ -48,6 +48,12 @@ impl<'b> Packet<'b> {
         self.batch.bytes(self.slot)
     }
 
+    /// The packet's segments in order; most have one.
+    #[inline]
+    pub fn segments(&self) -> impl Iterator<Item = &[u8]> {
+        self.batch.segments(self.slot)
+    }
+
     /// The bytes of the first segment, to be changed. What was parsed is forgotten; a change that
     /// leaves offsets, protocol and flow as they are may use
     /// [`bytes_mut_same_flow`](Self::bytes_mut_same_flow) and keep it.

@@ -1,5 +1,7 @@
 //! What an application needs beside the data path, in ordinary threads.
 
+#[cfg(feature = "health")]
+pub mod health;
 pub mod interface;
 #[cfg(feature = "metrics")]
 pub mod metrics_http;

@@ -8,35 +8,76 @@ use afx::packet::{MacAddress, Protocol};
 use afx::stage::balancer::connections::Timeouts;
 use afx::stage::balancer::maglev::TableSize;
 use afx::stage::balancer::{
-    Balancer, Definition, Directory, Forwarding, Hop, Monitor, Options, RealDefinition, Services, Settings,
-    Vip,
+    Balancer, Definition, Directory, Forwarding, Hop, Monitor, Options, RealDefinition, RealState, Services,
+    Settings, TooBig, Vip, VipOptions,
 };
 use afx::{Inline, MemoryPeer, MemoryPort, PortId, Runtime, Stats};
+use ipnet::IpNet;
 
 /// What a balancer is told, as a test puts it down.
 #[derive(Debug, Clone)]
 pub(crate) struct Setup {
-    pub(crate) vips: Vec<(Vip, Vec<Real>)>,
+    pub(crate) vips: Vec<Served>,
     pub(crate) forwarding: Forwarding,
     pub(crate) table_size: u32,
     pub(crate) seed: u64,
+    pub(crate) too_big: TooBig,
+    pub(crate) client_mtu: Option<u32>,
+    pub(crate) decapsulate: Vec<IpAddr>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// A VIP and its reals.
+#[derive(Debug, Clone)]
+pub(crate) struct Served {
+    pub(crate) vip: Vip,
+    pub(crate) options: VipOptions,
+    pub(crate) reals: Vec<Real>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Real {
     pub(crate) address: IpAddr,
     pub(crate) weight: u32,
     /// The longest IP packet on the way there; no way if none.
     pub(crate) mtu: Option<u32>,
+    pub(crate) state: RealState,
+    pub(crate) sources: Vec<IpNet>,
+    pub(crate) server_ids: Vec<u32>,
 }
 
 impl Real {
     pub(crate) fn new(address: &str) -> Self {
-        Self { address: address.parse().unwrap(), weight: 1, mtu: Some(1500) }
+        Self::at(address.parse().unwrap())
+    }
+
+    pub(crate) fn at(address: IpAddr) -> Self {
+        let (state, sources, server_ids) = Default::default();
+        Self { address, weight: 1, mtu: Some(1500), state, sources, server_ids }
     }
 
     pub(crate) fn weight(self, weight: u32) -> Self {
         Self { weight, ..self }
+    }
+
+    pub(crate) fn source(mut self, network: &str) -> Self {
+        self.sources.push(network.parse().unwrap());
+        self
+    }
+
+    pub(crate) fn server_id(mut self, id: u32) -> Self {
+        self.server_ids.push(id);
+        self
+    }
+
+    fn definition(&self) -> RealDefinition {
+        let Self { address, weight, state, .. } = *self;
+        RealDefinition {
+            address,
+            weight,
+            state,
+            sources: self.sources.clone(),
+            server_ids: self.server_ids.clone(),
+        }
     }
 }
 
@@ -63,18 +104,33 @@ pub(crate) const IPIP: Forwarding = Forwarding::Ipip { source_v4: None, source_v
 
 impl Setup {
     pub(crate) fn new(vips: impl IntoIterator<Item = (Vip, Vec<Real>)>) -> Self {
-        Self { vips: vips.into_iter().collect(), forwarding: IPIP, table_size: 251, seed: 7 }
+        let served = |(vip, reals)| Served { vip, options: VipOptions::default(), reals };
+        Self {
+            vips: vips.into_iter().map(served).collect(),
+            forwarding: IPIP,
+            table_size: 251,
+            seed: 7,
+            too_big: TooBig::default(),
+            client_mtu: None,
+            decapsulate: Vec::new(),
+        }
+    }
+
+    /// The same with these options for all VIPs.
+    pub(crate) fn options(mut self, options: VipOptions) -> Self {
+        self.vips.iter_mut().for_each(|served| served.options = options);
+        self
     }
 
     pub(crate) fn services(&self, directory: &mut Directory) -> Services {
-        let real = |real: &Real| RealDefinition::new(real.address, real.weight);
-        let definitions: Vec<_> = self
-            .vips
-            .iter()
-            .map(|(vip, reals)| Definition::new(*vip, reals.iter().map(real).collect()))
-            .collect();
+        let definition = |served: &Served| Definition {
+            vip: served.vip,
+            options: served.options,
+            reals: served.reals.iter().map(Real::definition).collect(),
+        };
+        let definitions: Vec<_> = self.vips.iter().map(definition).collect();
         let way = |vip: &Vip, address: &IpAddr| {
-            let reals = &self.vips.iter().find(|(other, _)| other == vip)?.1;
+            let reals = &self.vips.iter().find(|served| served.vip == *vip)?.reals;
             let mtu = reals.iter().find(|real| real.address == *address)?.mtu?;
             let own = if address.is_ipv4() { OWN_V4 } else { OWN_V6 };
             Some(Hop {
@@ -85,8 +141,14 @@ impl Setup {
                 mtu,
             })
         };
-        let table_size = TableSize::new(self.table_size).unwrap();
-        let settings = Settings { table_size, seed: self.seed, ..Settings::new(self.forwarding) };
+        let settings = Settings {
+            forwarding: self.forwarding,
+            table_size: TableSize::new(self.table_size).unwrap(),
+            seed: self.seed,
+            too_big: self.too_big,
+            client_mtu: self.client_mtu,
+            decapsulate: self.decapsulate.clone(),
+        };
         directory.services(&definitions, &settings, way).unwrap()
     }
 }

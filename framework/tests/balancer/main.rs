@@ -1,5 +1,6 @@
 //! The balancer stage from outside: packets in, packets out, on memory ports.
 
+mod choice;
 mod hostile;
 mod katran;
 mod lab;

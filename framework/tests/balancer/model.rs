@@ -9,7 +9,7 @@ use afx::stage::balancer::maglev::{Table, TableSize};
 use afx::stage::balancer::{Forwarding, Vip};
 use proptest::prelude::*;
 
-use crate::lab::{Lab, OWN_MAC, OWN_V4, OWN_V6, Real, Setup, mac_of};
+use crate::lab::{Lab, OWN_MAC, OWN_V4, OWN_V6, Real, Served, Setup, mac_of};
 use crate::outer::Outer;
 use crate::packets::{too_big, written};
 
@@ -45,7 +45,7 @@ impl Model {
 
     fn reload(&mut self, setup: &Setup) {
         let reals = |setup: &Setup| -> BTreeSet<(Vip, IpAddr)> {
-            setup.vips.iter().flat_map(|(vip, reals)| reals.iter().map(|real| (*vip, real.address))).collect()
+            setup.vips.iter().flat_map(|of| of.reals.iter().map(|real| (of.vip, real.address))).collect()
         };
         for new in reals(setup).difference(&reals(&self.setup)) {
             *self.lives.entry(*new).or_default() += 1;
@@ -61,7 +61,8 @@ impl Model {
             Kind::Echo | Kind::OtherProtocol => return Verdict::Dropped("balancer.no_vip"),
             Kind::Tcp(_) | Kind::Udp | Kind::Error => packet.flow(),
         };
-        let Some((vip, reals)) = self.setup.vips.iter().find(|(vip, _)| *vip == packet.vip).cloned() else {
+        let Some(Served { vip, reals, .. }) = self.setup.vips.iter().find(|of| of.vip == packet.vip).cloned()
+        else {
             return Verdict::Dropped("balancer.no_vip");
         };
         let kept = self.flows.get(&flow).copied().filter(|(real, life, closing)| {
@@ -252,7 +253,7 @@ fn any_reals(vip: Vip, l2: bool) -> impl Strategy<Value = Vec<Real>> {
             let address = if v6 { format!("fd00::1{number}") } else { format!("10.0.0.1{number}") };
             let address = address.parse().unwrap();
             if all.iter().all(|real| real.address != address) {
-                all.push(Real { address, weight, mtu });
+                all.push(Real { mtu, ..Real::at(address).weight(weight) });
             }
         }
         all
@@ -272,7 +273,7 @@ fn any_setup() -> impl Strategy<Value = Setup> {
             let l2 = forwarding == Forwarding::L2Dsr;
             let vips: Vec<_> =
                 vips.into_iter().map(|vip| any_reals(vip, l2).prop_map(move |reals| (vip, reals))).collect();
-            vips.prop_map(move |vips| Setup { vips, forwarding, table_size: 251, seed })
+            vips.prop_map(move |vips| Setup { forwarding, seed, ..Setup::new(vips) })
         },
     )
 }

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use afx::packet::{Builder, Protocol, TcpFlags};
+use afx::packet::{Builder, Protocol, TcpFlags, checksum};
 
 /// Room for any packet that tests make.
 const ROOM: usize = 2048;
@@ -35,4 +35,18 @@ pub(crate) fn too_big(router: IpAddr, from: SocketAddr, to: SocketAddr, protocol
     let quoted = if from.is_ipv4() { 28 } else { 48 };
     message.extend_from_slice(&reply[14..14 + quoted]);
     written(&Builder::ip(router, from.ip(), protocol), &message)
+}
+
+/// A TCP segment with the option that names a server put behind its header of 20 bytes.
+pub(crate) fn with_tcp_option(packet: &[u8], id: u32) -> Vec<u8> {
+    let mut bytes = packet.to_vec();
+    let [a, b, c, d] = id.to_le_bytes();
+    // Two bytes of nothing make it a whole word.
+    bytes.splice(54..54, [1, 1, 0xb7, 6, a, b, c, d]);
+    let total = u16::from_be_bytes([bytes[16], bytes[17]]) + 8;
+    bytes[16..18].copy_from_slice(&total.to_be_bytes());
+    bytes[46] = 7 << 4;
+    let parsed = afx::packet::parse(&bytes).unwrap();
+    assert!(checksum::fill_ipv4(&mut bytes, &parsed) && checksum::fill_transport(&mut bytes, &parsed));
+    bytes
 }

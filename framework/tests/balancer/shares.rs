@@ -39,7 +39,7 @@ fn choices(lab: &mut Lab) -> Vec<IpAddr> {
 fn removing_one_of_a_hundred_reals_moves_few_flows_of_the_others() {
     let before = setup([1; 100]);
     let mut after = before.clone();
-    let removed = after.vips[0].1.remove(37).address;
+    let removed = after.vips[0].reals.remove(37).address;
     let (mut full, mut reduced) = (Lab::with_capacity(&before, 200_000), Lab::with_capacity(&after, 200_000));
 
     // The slots themselves: how many of the survivors' changed hands.
@@ -76,7 +76,7 @@ fn shares_of_flows_follow_the_slots_and_the_weights() {
     for real in choices(&mut lab) {
         *flows.entry(real).or_default() += 1;
     }
-    for ((real, weight), (id, slots)) in setup.vips[0].1.iter().zip(1..).zip(slots) {
+    for ((real, weight), (id, slots)) in setup.vips[0].reals.iter().zip(1..).zip(slots) {
         // To within one slot what the weight says.
         let exact = f64::from(weight) / 55.0;
         assert!((slots as f64 - exact * 65_537.0).abs() <= 1.0, "{slots} slots for weight {weight}");

@@ -62,6 +62,19 @@ pub(crate) struct Flap {
     pub(crate) hold: Duration,
 }
 
+impl Probe {
+    /// As files name it.
+    pub(crate) fn kind(&self) -> Kind {
+        match self {
+            Self::Tcp { .. } => Kind::Tcp,
+            Self::Http { tls: Tls::Off, .. } => Kind::Http,
+            Self::Http { tls: Tls::On { .. }, .. } => Kind::Https,
+            Self::Icmp => Kind::Icmp,
+            Self::Command { .. } => Kind::Command,
+        }
+    }
+}
+
 super::words! {
     /// The kinds of checks, as files name them.
     Kind { Tcp = "tcp", Http = "http", Https = "https", Icmp = "icmp", Command = "command" }

@@ -160,7 +160,6 @@ fn log(what: &str, peer: Option<Peer>, changed: &Result<Changed, String>) {
         Ok(changed) if changed.changes.is_empty() => tracing::info!(pid, uid, "{what}: nothing to change"),
         Ok(changed) => {
             changed.changes.iter().for_each(|change| tracing::info!(pid, uid, "{what}: {change}"));
-            changed.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
         }
         Err(why) => tracing::warn!(pid, uid, "{what} refused: {why}"),
     }
@@ -225,7 +224,6 @@ impl Walk {
             match self.connections.next() {
                 Next::Connection(connection) => self.look_at(connection),
                 Next::Done => self.over = Some(true),
-                Next::Failed(why) => return Step::Answered(Err(why)),
                 Next::Pending if self.heard.elapsed() > WORKERS_WITHIN => return Step::Answered(stalled()),
                 Next::Pending => return Step::Goes,
             }

@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use afx::control::socket::Client;
-use crossbeam::channel::never;
+use crossbeam::channel::Select;
 use tempfile::TempDir;
 
 use super::protocol::*;
@@ -482,7 +482,7 @@ impl Balancer {
         let stopped = stop.clone();
         let thread = std::thread::spawn(move || {
             while !stopped.load(Ordering::Relaxed) {
-                control.wait(&never(), Duration::from_millis(10));
+                control.wait(Select::new(), Duration::from_millis(10));
                 control.turn(&mut fake);
             }
             fake

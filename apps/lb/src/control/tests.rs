@@ -165,7 +165,7 @@ fn a_vips_name_is_read_as_it_is_written() {
 #[test]
 fn neither_socket_nor_metrics_need_be() {
     let mut control = super::Control::start(None, None).unwrap();
-    control.wait(&crossbeam::channel::never(), Duration::from_millis(1));
+    control.wait(crossbeam::channel::Select::new(), Duration::from_millis(1));
     control.turn(&mut Fake::new());
     assert_eq!(control.metrics_address(), None);
 

@@ -27,6 +27,8 @@
 //! silent first. It is counted. A flow that lost its entry is not lost: it is a new one, and
 //! [`maglev`](super::maglev) sends it where it went before unless the reals have changed.
 
+use std::ops::Range;
+
 use super::flow::FlowHash;
 use super::real::RealId;
 use crate::Time;
@@ -181,7 +183,7 @@ impl Connections {
     /// The real that serves this flow, whose next packet says `signal`.
     ///
     /// `None` when the flow is not in the table, has been silent for too long, or begins anew.
-    #[inline]
+    #[inline(always)]
     pub fn lookup(&mut self, flow: FlowHash, signal: Signal, now: Tick) -> Option<RealId> {
         let place = self.find(flow)?;
         let bucket = &mut self.buckets[place.bucket];
@@ -319,12 +321,28 @@ impl Connections {
         self.counters
     }
 
+    /// One more than the highest position of [`iter_from`](Self::iter_from).
+    #[must_use]
+    pub fn positions(&self) -> usize {
+        self.buckets.len() * LANES
+    }
+
     /// All connections in use, from a position on, each with the position after it.
     ///
     /// A worker cannot stop for millions of entries: it takes some, notes the last position, and goes on
     /// from there in a later turn. A connection that moves meanwhile may show up twice or not at all.
     pub fn iter_from(&self, position: usize, now: Tick) -> impl Iterator<Item = (usize, Connection)> + '_ {
-        (position..self.buckets.len() * LANES).filter_map(move |position| {
+        self.iter_within(position..self.positions(), now)
+    }
+
+    /// The connections in use at these positions, each with the position after it: for those who must not look
+    /// further, however few there are.
+    pub fn iter_within(
+        &self,
+        positions: Range<usize>,
+        now: Tick,
+    ) -> impl Iterator<Item = (usize, Connection)> + '_ {
+        (positions.start..positions.end.min(self.positions())).filter_map(move |position| {
             let place = Place { bucket: position / LANES, lane: position % LANES };
             Some((position + 1, self.show(place, now)?))
         })

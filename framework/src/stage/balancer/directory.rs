@@ -4,11 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::definition::{Definition, RealDefinition, RealState, Settings};
-use super::forward::{Destination, Hop};
+use ipnet::IpNet;
+
+use super::definition::{Definition, Fragments, RealDefinition, RealState, Settings};
+use super::flow::FlowHasher;
+use super::forward::{Destination, Forwarding, Hop};
 use super::maglev::{Table, TableSize, TooManyReals};
+use super::map::Map;
 use super::real::{RealId, RealIds};
-use super::services::{Place, Service, Services};
+use super::services::{ANY, Found, Place, Service, Services, Tunnels};
 use super::vip::Vip;
 use super::vips::Vips;
 
@@ -52,7 +56,29 @@ pub enum DirectoryError {
         RealId::LIMIT
     )]
     NoIdentity,
+    /// A VIP is defined twice.
+    #[error("{0} is defined twice")]
+    Twice(Vip),
+    /// Two reals of a VIP, or one twice, are to serve the same clients.
+    #[error("{vip}: the clients of {network} are given to a real twice")]
+    SourceTwice {
+        /// The VIP.
+        vip: Vip,
+        /// The clients.
+        network: IpNet,
+    },
+    /// Two reals of a VIP, or one twice, have the same server id.
+    #[error("{vip}: the server id {id} is given to a real twice")]
+    ServerIdTwice {
+        /// The VIP.
+        vip: Vip,
+        /// The server id.
+        id: u32,
+    },
 }
+
+/// The UDP port of GUE, where the forwarding names no other.
+const GUE_PORT: u16 = 6080;
 
 impl Directory {
     /// No real known.
@@ -82,31 +108,73 @@ impl Directory {
     ) -> Result<Services, DirectoryError> {
         // The one number of the configuration, made two for a keyed hash.
         let seed = [settings.seed, settings.seed.rotate_left(32) ^ 0x6166_782d_6c62];
+        check(definitions)?;
         let tables = self.tables(definitions, settings.table_size, seed)?;
         self.identify(definitions)?;
         let mut reals = Vec::new();
         let mut list = Vec::new();
         for (definition, table) in definitions.iter().zip(&tables) {
-            let vip = definition.vip;
-            let mut members = Vec::new();
+            let Definition { vip, options, .. } = *definition;
+            let service = list.len() as u32;
             for real in &definition.reals {
                 let id = self.known[&(vip, real.address)];
-                let hop = way(&vip, &real.address);
-                let way = hop.and_then(|hop| {
-                    Destination::new(id, real.address, vip.is_ipv4(), &settings.forwarding, &hop)
-                });
                 let index = usize::from(id.index());
                 if reals.len() <= index {
                     reals.resize_with(index + 1, || None);
                 }
-                reals[index] = Some(Place { id, way });
-                members.push(id);
+                let hop = way(&vip, &real.address);
+                let way = hop.and_then(|hop| {
+                    Destination::new(id, real.address, vip.is_ipv4(), &settings.forwarding, &hop)
+                });
+                reals[index] = Place::new(id, real.state, &options, service, way);
             }
-            list.push(Service { vip, table: table.table.clone(), reals: members });
+            list.push(self.service(definition, table.table.clone()));
         }
         self.tables = tables;
-        let vips = Vips::new(list.iter().map(|service| service.vip).zip(0..));
-        Ok(Services { vips, list, reals, seed })
+        let networks = |wanted: fn(&Definition) -> bool| {
+            definitions.iter().zip(0..).filter(move |(definition, _)| wanted(definition))
+        };
+        let echo = networks(|definition| definition.options.answer_echo);
+        let together = networks(|definition| definition.options.fragments == Fragments::Together);
+        Ok(Services {
+            vips: Vips::new(
+                definitions
+                    .iter()
+                    .zip(0..)
+                    .map(|(of, index)| (of.vip, Found::new(index, &of.options).to_bits())),
+            ),
+            list,
+            reals,
+            common: FlowHasher::new(seed),
+            client_mtu: settings.client_mtu.map_or(usize::MAX, |mtu| mtu as usize),
+            too_big: settings.too_big,
+            echo: Vips::any_port(echo.map(|(of, index)| (of.vip.network, ANY, index))),
+            together: Vips::any_port(together.map(|(of, index)| (of.vip.network, of.vip.protocol, index))),
+            tunnels: tunnels(settings),
+        })
+    }
+
+    /// A VIP, of whose reals those count that are not out.
+    fn service(&self, definition: &Definition, table: Arc<Table>) -> Service {
+        let Definition { vip, options, .. } = *definition;
+        let id = |real: &RealDefinition| self.known[&(vip, real.address)];
+        let up = || definition.reals.iter().filter(|real| real.state == RealState::Up);
+        let named =
+            definition.reals.iter().filter(|real| matches!(real.state, RealState::Up | RealState::Draining));
+        let sources =
+            up().flat_map(|real| real.sources.iter().map(move |network| (*network, ANY, id(real).to_bits())));
+        let has_sources = up().any(|real| !real.sources.is_empty());
+        let server_ids = named.flat_map(|real| {
+            real.server_ids.iter().map(move |number| (u64::from(*number), id(real).to_bits()))
+        });
+        Service {
+            vip,
+            options,
+            table,
+            reals: definition.reals.iter().map(id).collect(),
+            sources: has_sources.then(|| Vips::any_port(sources)),
+            server_ids: Map::new(server_ids),
+        }
     }
 
     /// Lets the identities of reals go that were taken out and that `in_use` says no worker holds: each has
@@ -163,6 +231,36 @@ impl Directory {
         self.leaving.extend(leaving.map(|((vip, _), id)| (id, vip)));
         Ok(())
     }
+}
+
+/// That each VIP, source and server id means one thing.
+fn check(definitions: &[Definition]) -> Result<(), DirectoryError> {
+    let mut vips = BTreeSet::new();
+    for Definition { vip, reals, .. } in definitions {
+        if !vips.insert(*vip) {
+            return Err(DirectoryError::Twice(*vip));
+        }
+        let mut sources = BTreeSet::new();
+        if let Some(network) =
+            reals.iter().flat_map(|real| &real.sources).find(|net| !sources.insert(net.trunc()))
+        {
+            return Err(DirectoryError::SourceTwice { vip: *vip, network: *network });
+        }
+        let mut ids = BTreeSet::new();
+        if let Some(id) = reals.iter().flat_map(|real| &real.server_ids).find(|id| !ids.insert(**id)) {
+            return Err(DirectoryError::ServerIdTwice { vip: *vip, id: *id });
+        }
+    }
+    Ok(())
+}
+
+fn tunnels(settings: &Settings) -> Option<Tunnels> {
+    let gue_port = match settings.forwarding {
+        Forwarding::Gue { port, .. } => port,
+        _ => GUE_PORT,
+    };
+    let ends = settings.decapsulate.iter().map(|address| (IpNet::from(*address), ANY, 0));
+    (!settings.decapsulate.is_empty()).then(|| Tunnels { ends: Vips::any_port(ends), gue_port })
 }
 
 /// Only reals that are up get new flows.

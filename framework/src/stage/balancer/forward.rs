@@ -1,13 +1,16 @@
 //! How a packet gets to its real: in another IP header, or by MAC address alone.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::ops::Range;
 
 use ipnet::{Ipv4Net, Ipv6Net};
 
+use super::explain::Leaving;
 use super::real::RealId;
 use crate::batch::Packet;
-use crate::packet::encap::{OuterIpv4, OuterIpv6};
-use crate::packet::{MacAddress, Parsed, Protocol};
+use crate::packet::checksum::Sum;
+use crate::packet::encap::{GueIpv4, GueIpv6, OuterIpv4, OuterIpv6};
+use crate::packet::{MacAddress, Parsed, Protocol, flow_key, parse};
 use crate::port::PortId;
 
 /// How packets get to the reals.
@@ -57,7 +60,8 @@ pub(super) struct Destination {
     pub(super) id: RealId,
     ethernet: [u8; 14],
     port: PortId,
-    mtu: usize,
+    /// The longest packet that can be sent, in bytes, without what goes before it.
+    room: u16,
     outer: Outer,
 }
 
@@ -65,7 +69,22 @@ pub(super) struct Destination {
 enum Outer {
     V4 { header: OuterIpv4, host_mask: u32 },
     V6 { header: OuterIpv6, host_mask: u128 },
+    Gue4 { header: GueIpv4, host_mask: u32 },
+    Gue6 { header: GueIpv6, host_mask: u128 },
     None,
+}
+
+impl Outer {
+    /// In bytes.
+    const fn len(&self) -> usize {
+        match self {
+            Self::V4 { .. } => OuterIpv4::LEN,
+            Self::V6 { .. } => OuterIpv6::LEN,
+            Self::Gue4 { .. } => GueIpv4::LEN,
+            Self::Gue6 { .. } => GueIpv6::LEN,
+            Self::None => 0,
+        }
+    }
 }
 
 /// Why a packet could not be sent to its real.
@@ -89,21 +108,24 @@ impl Destination {
         forwarding: &Forwarding,
         hop: &Hop,
     ) -> Option<Self> {
-        let outer = match forwarding {
-            Forwarding::L2Dsr => Outer::None,
-            Forwarding::Gue { .. } => return None,
-            Forwarding::Ipip { source_v4, source_v6 } => {
-                let inner = if vip_is_ipv4 { Protocol::IPV4 } else { Protocol::IPV6 };
-                match real {
-                    IpAddr::V4(real) => {
-                        let (source, host_mask) = source_of_v4(*source_v4, hop.source)?;
-                        Outer::V4 { header: OuterIpv4::new(source, real, inner, TTL, false), host_mask }
-                    }
-                    IpAddr::V6(real) => {
-                        let (source, host_mask) = source_of_v6(*source_v6, hop.source)?;
-                        Outer::V6 { header: OuterIpv6::new(source, real, inner, TTL), host_mask }
-                    }
-                }
+        let inner = if vip_is_ipv4 { Protocol::IPV4 } else { Protocol::IPV6 };
+        let outer = match (*forwarding, real) {
+            (Forwarding::L2Dsr, _) => Outer::None,
+            (Forwarding::Ipip { source_v4, .. }, IpAddr::V4(real)) => {
+                let (source, host_mask) = source_of_v4(source_v4, hop.source)?;
+                Outer::V4 { header: OuterIpv4::new(source, real, inner, TTL, false), host_mask }
+            }
+            (Forwarding::Ipip { source_v6, .. }, IpAddr::V6(real)) => {
+                let (source, host_mask) = source_of_v6(source_v6, hop.source)?;
+                Outer::V6 { header: OuterIpv6::new(source, real, inner, TTL), host_mask }
+            }
+            (Forwarding::Gue { source_v4, port, .. }, IpAddr::V4(real)) => {
+                let (source, host_mask) = source_of_v4(source_v4, hop.source)?;
+                Outer::Gue4 { header: GueIpv4::new(source, real, port, TTL, false), host_mask }
+            }
+            (Forwarding::Gue { source_v6, port, .. }, IpAddr::V6(real)) => {
+                let (source, host_mask) = source_of_v6(source_v6, hop.source)?;
+                Outer::Gue6 { header: GueIpv6::new(source, real, port, TTL), host_mask }
             }
         };
         let ethertype: [u8; 2] = match (&outer, real) {
@@ -115,35 +137,63 @@ impl Destination {
         ethernet[..6].copy_from_slice(&hop.destination_mac.0);
         ethernet[6..12].copy_from_slice(&hop.source_mac.0);
         ethernet[12..].copy_from_slice(&ethertype);
-        Some(Self { id, ethernet, port: hop.port, mtu: hop.mtu as usize, outer })
+        // No header can say more than 65,535 bytes, whatever the way takes.
+        let mtu = u16::try_from(hop.mtu).unwrap_or(u16::MAX);
+        let room = mtu.saturating_sub(outer.len() as u16);
+        Some(Self { id, ethernet, port: hop.port, room, outer })
+    }
+
+    /// The longest packet that can be sent, in bytes, without the outer headers.
+    pub(super) fn room(&self) -> u32 {
+        self.room.into()
     }
 
     /// Puts the packet on its way. `entropy` is the same for all packets of a flow.
-    #[inline]
+    #[inline(always)]
     pub(super) fn send(&self, packet: &mut Packet<'_>, parsed: &Parsed, entropy: u64) -> Result<(), Refusal> {
         let ip = parsed.ip_range().unwrap_or(0..0);
+        if ip.len() > usize::from(self.room) {
+            return Err(Refusal::TooBig);
+        }
+        let len = ip.len() as u16;
         match &self.outer {
             Outer::None => {
-                if ip.len() > self.mtu {
-                    return Err(Refusal::TooBig);
-                }
                 packet.bytes_mut_same_flow()[..12].copy_from_slice(&self.ethernet[..12]);
             }
             Outer::V4 { header, host_mask } => {
                 let tos = traffic_class(packet, ip.start);
                 let room = self.push::<{ OuterIpv4::LEN }>(packet, &ip)?;
-                if !header.write_from(room, entropy as u32 & host_mask, ip.len() as u16, tos, 0) {
-                    return Err(Refusal::TooBig);
-                }
+                header.write_from(room, entropy as u32 & host_mask, len, tos, 0);
             }
             Outer::V6 { header, host_mask } => {
                 let tos = traffic_class(packet, ip.start);
                 let room = self.push::<{ OuterIpv6::LEN }>(packet, &ip)?;
-                let host = u128::from(entropy) & host_mask;
-                header.write_from(room, host, ip.len() as u16, tos, entropy as u32);
+                header.write_from(room, u128::from(entropy) & host_mask, len, tos, entropy as u32);
             }
+            Outer::Gue4 { .. } | Outer::Gue6 { .. } => self.put_in_gue(packet, &ip, entropy)?,
         }
         packet.transmit(self.port);
+        Ok(())
+    }
+
+    /// A function of its own, so that the others stay small.
+    #[inline(never)]
+    fn put_in_gue(&self, packet: &mut Packet<'_>, ip: &Range<usize>, entropy: u64) -> Result<(), Refusal> {
+        let (len, tos) = (ip.len() as u16, traffic_class(packet, ip.start));
+        match &self.outer {
+            Outer::Gue4 { header, host_mask } => {
+                let room = self.push::<{ GueIpv4::LEN }>(packet, ip)?;
+                header.write_from(room, entropy as u32 & host_mask, source_port(entropy), len, tos, 0);
+            }
+            Outer::Gue6 { header, host_mask } => {
+                trim(packet, ip)?;
+                let inner = sum_from(packet, ip.start);
+                let room = self.push::<{ GueIpv6::LEN }>(packet, ip)?;
+                let host = u128::from(entropy) & host_mask;
+                header.write_from(room, host, source_port(entropy), len, inner, tos, entropy as u32);
+            }
+            Outer::V4 { .. } | Outer::V6 { .. } | Outer::None => {}
+        }
         Ok(())
     }
 
@@ -153,30 +203,82 @@ impl Destination {
     fn push<'p, const LEN: usize>(
         &self,
         packet: &'p mut Packet<'_>,
-        ip: &std::ops::Range<usize>,
+        ip: &Range<usize>,
     ) -> Result<&'p mut [u8; LEN], Refusal> {
-        if ip.len() + LEN > self.mtu {
-            return Err(Refusal::TooBig);
-        }
         let missing = (14 + LEN).saturating_sub(ip.start);
         if packet.headroom() < missing {
             return Err(Refusal::NoHeadroom);
         }
-        let len = packet.len();
-        if len > ip.end {
-            // Short packets are padded to Ethernet's least length: that is not part of what is forwarded.
-            // Nobody pads a packet that is longer than a frame.
-            if packet.bytes().len() != len {
-                return Err(Refusal::Trailing);
-            }
-            packet.set_len(ip.end);
-        }
+        trim(packet, ip)?;
         packet.pull_front(ip.start);
         let front = packet.push_front(14 + LEN).ok_or(Refusal::NoHeadroom)?;
         let (ethernet, outer) = front.split_at_mut(14);
         ethernet.copy_from_slice(&self.ethernet);
         outer.first_chunk_mut().ok_or(Refusal::NoHeadroom)
     }
+
+    /// How the packets of a flow with this entropy leave.
+    pub(super) fn leaving(&self, entropy: u64) -> Leaving {
+        let mut bytes = [0; 14 + GueIpv6::LEN];
+        bytes[..14].copy_from_slice(&self.ethernet);
+        let (host4, host6) = (entropy as u32, u128::from(entropy));
+        let (port, label) = (source_port(entropy), entropy as u32);
+        let out = &mut bytes[14..];
+        let written = match &self.outer {
+            Outer::None => None,
+            Outer::V4 { header, host_mask } => {
+                out.first_chunk_mut().map(|out| header.write_from(out, host4 & host_mask, 0, 0, 0))
+            }
+            Outer::V6 { header, host_mask } => out
+                .first_chunk_mut()
+                .map(|out| header.write_from(out, host6 & host_mask, 0, 0, label))
+                .map(|()| true),
+            Outer::Gue4 { header, host_mask } => {
+                out.first_chunk_mut().map(|out| header.write_from(out, host4 & host_mask, port, 0, 0, 0))
+            }
+            Outer::Gue6 { header, host_mask } => out
+                .first_chunk_mut()
+                .map(|out| header.write_from(out, host6 & host_mask, port, 0, Sum::new(), 0, label)),
+        };
+        let headers = &bytes[..14 + self.outer.len()];
+        let outer = || flow_key(headers, &parse(headers).ok()?);
+        let [mac, own] = [0, 6].map(|at| MacAddress(std::array::from_fn(|index| self.ethernet[at + index])));
+        Leaving {
+            port: self.port,
+            source_mac: own,
+            destination_mac: mac,
+            mtu: self.room() + self.outer.len() as u32,
+            longest: self.room(),
+            outer: if written == Some(true) { outer() } else { None },
+        }
+    }
+}
+
+/// Takes away the padding of short packets, which are as long as Ethernet demands: it is not part of what is
+/// forwarded. Nobody pads a packet that is longer than a frame.
+#[inline(always)]
+fn trim(packet: &mut Packet<'_>, ip: &Range<usize>) -> Result<(), Refusal> {
+    let len = packet.len();
+    if len > ip.end {
+        if packet.bytes().len() != len {
+            return Err(Refusal::Trailing);
+        }
+        packet.set_len(ip.end);
+    }
+    Ok(())
+}
+
+/// The sum of the packet from `start` on.
+fn sum_from(packet: &Packet<'_>, start: usize) -> Sum {
+    let mut segments = packet.segments();
+    let first = segments.next().and_then(|first| first.get(start..)).unwrap_or_default();
+    Sum::new().add_segments(std::iter::once(first).chain(segments))
+}
+
+/// The outer UDP source port of a flow: one of those that are for passing use (RFC 6335).
+#[inline(always)]
+fn source_port(entropy: u64) -> u16 {
+    0xc000 | (entropy >> 32) as u16 & 0x3fff
 }
 
 /// The traffic class of the packet whose IP header starts there: it is the outer one's too.

@@ -54,7 +54,7 @@ impl<K: Key> Map<K> {
         (key.mix() >> self.shift) as usize
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn lookup(&self, key: K) -> Option<u32> {
         let mut place = self.first(key);
         while let Some((there, value)) = self.places[place] {

@@ -12,17 +12,24 @@ pub mod connections;
 mod decision;
 mod definition;
 mod directory;
+mod explain;
 pub mod flow;
 mod forward;
 pub mod fragments;
+mod inspection;
 pub mod maglev;
 mod map;
 mod monitor;
 pub mod rate;
 pub mod real;
+mod reasons;
 mod services;
 mod siphash;
 mod stage;
+mod together;
+mod too_big;
+mod tunnels;
+mod unusual;
 mod vip;
 mod vips;
 
@@ -31,8 +38,10 @@ pub use definition::{
     Definition, Fragments, HashOn, RealDefinition, RealState, ServerIdIn, Settings, TooBig, VipOptions,
 };
 pub use directory::{Directory, DirectoryError};
+pub use explain::{Explanation, Leaving};
 pub use forward::{Forwarding, Hop};
-pub use monitor::{Monitor, RealStats, TableStats};
+pub use inspection::{Answer, Inspection};
+pub use monitor::{Monitor, RealStats, TableStats, WorkStats};
 pub use services::Services;
 pub use stage::{Balancer, Options};
 pub use vip::{Vip, VipError};

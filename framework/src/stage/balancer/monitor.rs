@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::connections::{Connections, Counters};
+use super::decision::How;
 use super::real::RealId;
 
 /// Reads what the balancers of all workers count. Clones read the same.
@@ -45,6 +46,49 @@ pub struct TableStats {
     pub evicted_closing: u64,
 }
 
+/// Counters that exporters can walk: each with its name and its sentence.
+macro_rules! counters {
+    ($(#[$about:meta])* $name:ident { $(#[doc = $sentence:literal] $field:ident,)* }) => {
+        $(#[$about])*
+        #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+        #[non_exhaustive]
+        pub struct $name {
+            $(#[doc = $sentence] pub $field: u64,)*
+        }
+
+        impl $name {
+            /// Each counter: its name, the sentence that documents it, and its value.
+            pub fn each(&self) -> impl Iterator<Item = (&'static str, &'static str, u64)> + use<> {
+                [$((stringify!($field), $sentence.trim_ascii(), self.$field),)*].into_iter()
+            }
+        }
+    };
+}
+
+counters! {
+    /// What the balancers of all workers have done, as of a moment ago.
+    WorkStats {
+        /// Packets that went to the real that their flow had; later fragments of a packet among them.
+        by_connection,
+        /// Packets for which the VIP's table chose the real, or would have if they had begun a flow.
+        by_maglev,
+        /// Packets that went to a real because of the client's address.
+        by_source,
+        /// Packets that named their real.
+        by_server_id,
+        /// Pings answered.
+        echo_replies,
+        /// Clients told that a packet was too big.
+        too_big_answers,
+        /// Clients not told, because that would have been too many answers at the time.
+        too_big_suppressed,
+        /// Packets taken out of tunnels.
+        decapsulated,
+        /// Fragments that had to wait for their packet's first one.
+        fragments_held,
+    }
+}
+
 impl Monitor {
     /// Nothing to read yet: balancers add themselves.
     pub fn new() -> Self {
@@ -81,6 +125,25 @@ impl Monitor {
         stats
     }
 
+    /// What was done to packets, and how reals were chosen.
+    pub fn work(&self) -> WorkStats {
+        let mut stats = WorkStats::default();
+        for cells in self.cells().iter() {
+            let [connection, maglev, source, server_id, echo, told, suppressed, decapsulated, held] =
+                cells.work.each_ref().map(|word| word.load(Ordering::Relaxed));
+            stats.by_connection += connection;
+            stats.by_maglev += maglev;
+            stats.by_source += source;
+            stats.by_server_id += server_id;
+            stats.echo_replies += echo;
+            stats.too_big_answers += told;
+            stats.too_big_suppressed += suppressed;
+            stats.decapsulated += decapsulated;
+            stats.fragments_held += held;
+        }
+        stats
+    }
+
     fn cells(&self) -> std::sync::MutexGuard<'_, Vec<Arc<Cells>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -90,6 +153,7 @@ impl Monitor {
         let cells = Arc::new(Cells {
             reals: (0..RealId::LIMIT).map(|_| Cell::default()).collect(),
             table: Default::default(),
+            work: Default::default(),
         });
         self.cells().push(cells.clone());
         cells
@@ -101,6 +165,19 @@ impl Monitor {
 pub(super) struct Cells {
     reals: Box<[Cell]>,
     table: [AtomicU64; 7],
+    work: [AtomicU64; 9],
+}
+
+/// What a worker counts for itself until it shows it.
+#[derive(Debug, Default)]
+pub(super) struct Counts {
+    /// Packets, by how their real was chosen: in the order of [`How::ALL`].
+    pub(super) chosen: [u64; How::ALL.len()],
+    pub(super) echo_replies: u64,
+    pub(super) too_big_answers: u64,
+    pub(super) too_big_suppressed: u64,
+    pub(super) decapsulated: u64,
+    pub(super) fragments_held: u64,
 }
 
 #[derive(Debug, Default)]
@@ -137,13 +214,25 @@ impl Cells {
         }
     }
 
-    /// Shows what there is to say of the table.
-    pub(super) fn publish_table(&self, connections: &Connections) {
+    /// Shows what there is to say of the table, and what the worker has counted.
+    pub(super) fn publish(&self, connections: &Connections, counts: &Counts) {
         let Counters { inserted, expired, evicted_live, evicted_closing, .. } = connections.counters();
         let (len, closing) = (connections.len() as u64, connections.closing() as u64);
         let capacity = connections.capacity() as u64;
         let words = [len, closing, capacity, inserted, expired, evicted_live, evicted_closing];
         for (place, word) in self.table.iter().zip(words) {
+            place.store(word, Ordering::Relaxed);
+        }
+        let Counts {
+            chosen,
+            echo_replies,
+            too_big_answers,
+            too_big_suppressed,
+            decapsulated,
+            fragments_held,
+        } = *counts;
+        let others = [echo_replies, too_big_answers, too_big_suppressed, decapsulated, fragments_held];
+        for (place, word) in self.work.iter().zip(chosen.into_iter().chain(others)) {
             place.store(word, Ordering::Relaxed);
         }
     }

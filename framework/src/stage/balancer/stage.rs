@@ -3,14 +3,21 @@
 use std::sync::Arc;
 
 use super::connections::{Connections, Signal, Tick, Timeouts};
+use super::decision::{Decision, How};
 use super::flow::{FlowHash, FlowHasher};
 use super::forward::Refusal;
-use super::monitor::{Cells, Monitor};
-use super::services::Services;
+use super::inspection::{Inspection, Walk};
+use super::monitor::{Cells, Counts, Monitor};
+use super::real::RealId;
+use super::reasons::Reasons;
+use super::services::{Place, Services};
+use super::together::Together;
+use super::too_big::Teller;
+use crate::Time;
 use crate::batch::{BATCH, Batch, Packet, Reason, Slot, Slots};
 use crate::mem::PageKind;
-use crate::packet::{FlowKey, Fragment, Parsed, Protocol, embedded_flow, flow_key};
-use crate::stage::{Malformed, Snapshot, Stage};
+use crate::packet::{FlowKey, Fragment, Parsed, Protocol, flow_key, parse};
+use crate::stage::{Snapshot, Stage};
 use crate::worker::{Build, WorkerId};
 
 /// What a balancer is made with.
@@ -32,75 +39,73 @@ const PUBLISH_OVER: usize = 64;
 const HUGE_PAGE: usize = 2 << 20;
 
 /// The load balancer of one worker. See the [module](super).
+///
+/// What is done to most packets is in this file: those of a flow that go to a VIP with the usual options. The rest
+/// is in files of its own, in functions that are kept out of the way.
 pub struct Balancer {
-    services: Arc<Services>,
-    connections: Connections,
+    pub(super) services: Arc<Services>,
+    pub(super) connections: Connections,
     /// Secret: for the connection table.
     hasher: FlowHasher,
-    /// Agreed between balancers: for the tables of the VIPs.
-    common: FlowHasher,
-    cells: Arc<Cells>,
-    worker: WorkerId,
-    workers: usize,
-    work: [Work; BATCH],
+    pub(super) cells: Arc<Cells>,
+    pub(super) counts: Counts,
+    pub(super) worker: WorkerId,
+    pub(super) workers: usize,
+    pub(super) work: [Work; BATCH],
+    /// The slots whose [`Work`] says what was decided.
+    pub(super) decided: u64,
     /// One more than the highest index that a real has had: connections to those taken out count, too.
     indices: usize,
     /// The next of them to be shown.
     shown: usize,
-    reasons: Reasons,
+    pub(super) reasons: Reasons,
+    /// When the last batch or timer was.
+    pub(super) now: Time,
+    pub(super) teller: Teller,
+    pub(super) together: Together,
+    /// The look at all connections that somebody has asked for.
+    pub(super) walk: Option<Walk>,
 }
 
-/// What is known of a packet after the first look.
+/// What is known of a packet after the first look, and after the second who it went to.
 #[derive(Clone, Copy)]
-struct Work {
-    flow: FlowHash,
-    key: FlowKey,
-    parsed: Parsed,
-    service: u32,
-    kind: Kind,
+pub(super) struct Work {
+    pub(super) flow: FlowHash,
+    pub(super) key: FlowKey,
+    pub(super) parsed: Parsed,
+    /// The VIP's place in the list.
+    pub(super) service: u32,
+    /// The real, if `how` says how it was chosen, or if the packet has named it itself.
+    pub(super) real: RealId,
+    pub(super) how: Option<How>,
+    pub(super) signal: Signal,
+    pub(super) kind: Kind,
 }
 
-#[derive(Clone, Copy)]
-enum Kind {
-    /// A packet of the flow itself.
-    Flow(Signal),
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// A whole packet of the flow itself.
+    Flow,
+    /// A fragment of one.
+    Fragment,
     /// An ICMP error about a packet of the flow.
     Error,
+    /// A packet that has named its real; the connection table takes note of it.
+    Named,
+    /// A packet that has named its real; the connection table has nothing to do with it.
+    Apart,
 }
 
-struct Reasons {
-    malformed: Malformed,
-    not_ip: Reason,
-    no_vip: Reason,
-    fragment: Reason,
-    no_real: Reason,
-    no_next_hop: Reason,
-    too_big: Reason,
-    no_headroom: Reason,
-    trailing: Reason,
+/// Why a packet goes to no real.
+pub(super) enum Refused {
+    Because(Reason),
+    /// It is longer than this many bytes, without Ethernet's.
+    TooBig(u32),
 }
 
-impl Reasons {
-    fn new(build: &mut Build<'_>) -> Self {
-        let mut reason = |name, sentence| build.drop_reason(name, sentence);
-        Self {
-            not_ip: reason("balancer.not_ip", "The packet is no IP packet, so it is for no VIP."),
-            no_vip: reason("balancer.no_vip", "No VIP has this address, port and protocol."),
-            fragment: reason("balancer.fragment", "The packet is a fragment: its flow cannot be told."),
-            no_real: reason("balancer.no_real", "The VIP has no real that takes new flows."),
-            no_next_hop: reason(
-                "balancer.no_next_hop",
-                "The way to the real is not known: no route, no answer from its next hop, or it leads to an \
-                 interface that is no port.",
-            ),
-            too_big: reason("balancer.too_big", "The packet and its outer header exceed the MTU of the way."),
-            no_headroom: reason("balancer.no_headroom", "The frame has no room for the outer header."),
-            trailing: reason(
-                "balancer.trailing",
-                "The packet came in several segments and is longer than its IP header says.",
-            ),
-            malformed: Malformed::new(build),
-        }
+impl From<Reason> for Refused {
+    fn from(reason: Reason) -> Self {
+        Self::Because(reason)
     }
 }
 
@@ -114,9 +119,12 @@ impl Balancer {
         let idle = Work {
             flow: FlowHash { index: 0, tag: 0 },
             key: nobody,
-            parsed: crate::packet::parse(&[0; 14]).expect("an Ethernet header alone is well-formed"),
+            parsed: parse(&[0; 14]).expect("an Ethernet header alone is well-formed"),
             service: 0,
-            kind: Kind::Error,
+            real: RealId::new(0, 0),
+            how: None,
+            signal: Signal::Data,
+            kind: Kind::Flow,
         };
         let connections = Connections::new(options.capacity, options.timeouts);
         let bytes = connections.memory_bytes();
@@ -131,14 +139,19 @@ impl Balancer {
         Self {
             connections,
             hasher: options.hasher.unwrap_or_else(|| FlowHasher::random().expect("/dev/urandom can be read")),
-            common: FlowHasher::new(services.seed),
             cells: monitor.register(),
+            counts: Counts::default(),
             worker: build.worker(),
             workers: build.workers(),
             work: [idle; BATCH],
+            decided: 0,
             indices: services.reals.len(),
             shown: 0,
             reasons: Reasons::new(build),
+            now: Time::ZERO,
+            teller: Teller::new(services.too_big),
+            together: Together::new(),
+            walk: None,
             services,
         }
     }
@@ -148,127 +161,265 @@ impl Balancer {
         &self.connections
     }
 
-    /// The first look: settles what is for no real, and gets the connection's memory on its way.
-    #[inline(always)]
-    fn look(&mut self, slot: Slot, packet: &mut Packet<'_>) -> Result<(), Reason> {
-        let parsed = packet.parsed().map_err(|error| self.reasons.malformed.reason(error))?;
-        let Some(protocol) = parsed.protocol() else { return Err(self.reasons.not_ip) };
-        if parsed.fragment() != Fragment::None {
-            return self.fragment(packet, &parsed);
+    /// What was made of the packet in this slot, if it was one for a VIP: of the last batch that came here, until the
+    /// next one or a new configuration. A packet that was handed over to another worker is decided on there.
+    pub fn decision(&self, slot: Slot) -> Option<Decision> {
+        if self.decided & slot.bit() == 0 {
+            return None;
         }
-        let (key, kind) = match protocol {
-            Protocol::TCP => {
-                let flags = parsed.transport().and_then(|tcp| packet.bytes().get(tcp + 13)).copied();
-                let key = flow_key(packet.bytes(), &parsed);
-                (key, Kind::Flow(Signal::of_tcp_flags(flags.unwrap_or(0))))
-            }
-            Protocol::ICMP | Protocol::ICMPV6 => {
-                let quoted = embedded_flow(packet.bytes(), &parsed);
-                (quoted.map(|flow| flow.reversed()), Kind::Error)
-            }
-            _ => (flow_key(packet.bytes(), &parsed), Kind::Flow(Signal::Datagram)),
-        };
-        let key = key.ok_or(self.reasons.no_vip)?;
-        let service = self.services.service_of(&key).ok_or(self.reasons.no_vip)?;
-        let flow = self.hasher.hash(&key);
-        self.connections.prefetch(flow);
-        self.work[slot.index()] = Work { flow, key, parsed, service, kind };
-        Ok(())
+        let work = &self.work[slot.index()];
+        let vip = self.services.list.get(work.service as usize)?.vip;
+        Some(Decision { vip, real: work.how.map(|_| work.real), how: work.how })
     }
 
-    /// Fragments of one packet meet on one worker, whatever queues they came by.
-    #[cold]
-    fn fragment(&self, packet: &mut Packet<'_>, parsed: &Parsed) -> Result<(), Reason> {
-        let owner = WorkerId::new((parsed.hash() % self.workers as u64) as usize);
-        if owner != self.worker && packet.origin().hops == 0 {
-            packet.hand_over(owner);
-            return Ok(());
+    /// The hash by which the connection table knows a flow.
+    pub(super) fn hash_of(&self, flow: &FlowKey) -> FlowHash {
+        self.hasher.hash(flow)
+    }
+
+    /// The first look: settles what is for no real, and gets the connection's memory on its way. `TUNNELLED`: the
+    /// packet has been taken out of a tunnel, and is not taken out of another.
+    #[inline(always)]
+    pub(super) fn look<const TUNNELLED: bool>(
+        &mut self,
+        slot: Slot,
+        packet: &mut Packet<'_>,
+    ) -> Result<(), Refused> {
+        let parsed = packet.parsed().map_err(|error| self.reasons.malformed.reason(error))?;
+        let Some(protocol) = parsed.protocol() else { return Err(self.reasons.not_ip.into()) };
+        if parsed.fragment() != Fragment::None || parsed.is_ipv4() && parsed.has_ip_options() {
+            return self.look_at_unusual(slot, packet, &parsed);
         }
-        Err(self.reasons.fragment)
+        let signal = match protocol {
+            Protocol::TCP => signal_of_tcp(packet, &parsed),
+            Protocol::ICMP | Protocol::ICMPV6 => return self.look_at_icmp(slot, packet, &parsed),
+            _ => {
+                if !TUNNELLED
+                    && self.services.tunnels.is_some()
+                    && let Some(inner) = self.tunnelled(packet, &parsed)
+                {
+                    return self.look_inside(slot, packet, &parsed, &inner);
+                }
+                Signal::Datagram
+            }
+        };
+        let key = flow_key(packet.bytes(), &parsed).ok_or(self.reasons.no_vip)?;
+        self.admit(slot, packet, &parsed, &key, signal, Kind::Flow)
+    }
+
+    /// [`admit`](Self::admit) for those that are no whole packets of a flow.
+    #[inline(never)]
+    pub(super) fn admit_unusual(
+        &mut self,
+        slot: Slot,
+        packet: &Packet<'_>,
+        parsed: &Parsed,
+        key: &FlowKey,
+        signal: Signal,
+        kind: Kind,
+    ) -> Result<(), Refused> {
+        self.admit(slot, packet, parsed, key, signal, kind)
+    }
+
+    /// Finds the VIP, and takes note of what the second look is to do.
+    #[inline(always)]
+    fn admit(
+        &mut self,
+        slot: Slot,
+        packet: &Packet<'_>,
+        parsed: &Parsed,
+        key: &FlowKey,
+        signal: Signal,
+        kind: Kind,
+    ) -> Result<(), Refused> {
+        let found = self.services.service_of(key).ok_or(self.reasons.no_vip)?;
+        let flow = self.hasher.hash(key);
+        self.connections.prefetch(flow);
+        let (service, real) = (found.index(), RealId::new(0, 0));
+        self.work[slot.index()] =
+            Work { flow, key: *key, parsed: *parsed, service, real, how: None, signal, kind };
+        if length(parsed) > self.services.client_mtu {
+            return Err(self.too_long(slot));
+        }
+        if found.reads_packets() && kind != Kind::Error {
+            self.read_server_id(slot, packet, parsed);
+        }
+        Ok(())
     }
 
     /// The second look: finds the real and sends the packet there.
     #[inline(always)]
-    fn forward(&mut self, work: &Work, packet: &mut Packet<'_>, now: Tick) -> Result<(), Reason> {
-        let known = match work.kind {
-            Kind::Flow(signal) => self.connections.lookup(work.flow, signal, now),
-            Kind::Error => self.connections.peek(work.flow, now).map(|connection| connection.real),
-        };
-        let place = match known.and_then(|real| self.services.real(real)) {
-            Some(place) => place,
-            // Another worker may have the flow: each is asked in turn, the last one decides.
-            None if matches!(work.kind, Kind::Error) && known.is_none() && self.asks_on(packet) => {
-                return Ok(());
-            }
-            None => {
-                let flow = self.common.hash(&work.key);
-                let real = self.services.choose(work.service, flow).ok_or(self.reasons.no_real)?;
-                if let Kind::Flow(signal) = work.kind {
-                    self.connections.insert(work.flow, real, signal, now);
-                    self.cells.opened(real);
-                }
-                self.services.real(real).ok_or(self.reasons.no_real)?
-            }
-        };
-        let way = place.way.as_ref().ok_or(self.reasons.no_next_hop)?;
-        way.send(packet, &work.parsed, work.flow.tag).map_err(|refusal| match refusal {
-            Refusal::TooBig => self.reasons.too_big,
-            Refusal::NoHeadroom => self.reasons.no_headroom,
-            Refusal::Trailing => self.reasons.trailing,
-        })?;
-        self.cells.sent(way.id, work.parsed.ip_range().map_or(0, |ip| ip.len()) as u64);
-        Ok(())
+    fn forward(&mut self, slot: Slot, packet: &mut Packet<'_>, batch: BatchFacts) -> Result<(), Refused> {
+        let work = &mut self.work[slot.index()];
+        if work.kind != Kind::Flow {
+            return self.forward_unusual(slot, packet, batch);
+        }
+        let known = self.connections.lookup(work.flow, work.signal, batch.now);
+        let place = known.and_then(|real| self.services.real(real)).filter(|real| real.keeps(work.signal));
+        let Some(place) = place else { return self.open(slot, packet, batch) };
+        work.real = place.id;
+        work.how = Some(How::Connection);
+        self.counts.chosen[How::Connection as usize] += 1;
+        deliver(place, packet, &work.parsed, work.parsed.hash(), &self.cells, &self.reasons)
     }
 
-    /// Hands a packet to the next worker, unless all others have had it.
-    #[cold]
-    fn asks_on(&self, packet: &mut Packet<'_>) -> bool {
-        let is_last = usize::from(packet.origin().hops) + 1 >= self.workers;
-        if !is_last {
-            packet.hand_over(WorkerId::new((self.worker.index() + 1) % self.workers));
-        }
-        !is_last
+    /// Sends the first packet of a flow, or the first one after it has lost its real.
+    #[inline(never)]
+    fn open(&mut self, slot: Slot, packet: &mut Packet<'_>, batch: BatchFacts) -> Result<(), Refused> {
+        let (real, how) = self.choose_anew(slot, batch.now)?;
+        self.deliver_to(real, how, slot, packet, self.work[slot.index()].parsed.hash())
     }
+
+    /// Chooses a real for a flow that has none, and takes note of it.
+    #[inline]
+    pub(super) fn choose_anew(&mut self, slot: Slot, now: Tick) -> Result<(RealId, How), Reason> {
+        let Work { flow, key, service, signal, .. } = &self.work[slot.index()];
+        let (real, how) = self.services.choose(*service, key).ok_or(self.reasons.no_real)?;
+        self.connections.insert(*flow, real, *signal, now);
+        self.cells.opened(real);
+        Ok((real, how))
+    }
+
+    /// Takes note of the real, and sends the packet there.
+    #[inline(always)]
+    pub(super) fn deliver_to(
+        &mut self,
+        real: RealId,
+        how: How,
+        slot: Slot,
+        packet: &mut Packet<'_>,
+        entropy: u64,
+    ) -> Result<(), Refused> {
+        let work = &mut self.work[slot.index()];
+        work.real = real;
+        work.how = Some(how);
+        self.counts.chosen[how as usize] += 1;
+        let place = self.services.real(real).ok_or(self.reasons.no_real)?;
+        deliver(place, packet, &work.parsed, entropy, &self.cells, &self.reasons)
+    }
+
+    /// Settles a packet that goes to no real.
+    #[inline(always)]
+    pub(super) fn refuse(&mut self, batch: &mut Batch, slot: Slot, refused: Refused) {
+        let reason = match refused {
+            Refused::Because(reason) => reason,
+            Refused::TooBig(mtu) => {
+                self.tell_too_big(batch, slot, mtu);
+                self.reasons.too_big
+            }
+        };
+        batch.packet(slot).drop(reason);
+    }
+}
+
+/// What is the same for all packets of a batch.
+#[derive(Clone, Copy)]
+pub(super) struct BatchFacts {
+    pub(super) now: Tick,
+    pub(super) seed: crate::packet::HashSeed,
+}
+
+/// The length of the packet from its IP header on, without padding.
+#[inline(always)]
+pub(super) fn length(parsed: &Parsed) -> usize {
+    parsed.ip_range().map_or(0, |ip| ip.len())
+}
+
+/// What a TCP packet says of its flow.
+#[inline(always)]
+pub(super) fn signal_of_tcp(packet: &Packet<'_>, parsed: &Parsed) -> Signal {
+    let flags = parsed.transport().and_then(|tcp| packet.bytes().get(tcp + 13)).copied();
+    Signal::of_tcp_flags(flags.unwrap_or(0))
+}
+
+/// Sends a packet to a real. `entropy` is the same for all packets of its flow, on whatever worker.
+#[inline(always)]
+fn deliver(
+    place: &Place,
+    packet: &mut Packet<'_>,
+    parsed: &Parsed,
+    entropy: u64,
+    cells: &Cells,
+    reasons: &Reasons,
+) -> Result<(), Refused> {
+    let way = place.way.as_ref().ok_or(reasons.no_next_hop)?;
+    way.send(packet, parsed, entropy).map_err(|refusal| match refusal {
+        Refusal::TooBig => Refused::TooBig(way.room()),
+        Refusal::NoHeadroom => reasons.no_headroom.into(),
+        Refusal::Trailing => reasons.trailing.into(),
+    })?;
+    cells.sent(way.id, length(parsed) as u64);
+    Ok(())
 }
 
 impl Stage for Balancer {
     fn process(&mut self, batch: &mut Batch) {
-        let now = Tick::at(batch.now());
+        self.now = batch.now();
+        let facts = BatchFacts { now: Tick::at(self.now), seed: batch.hash_seed };
+        self.decided = 0;
         for slot in batch.live() {
             let mut packet = batch.packet(slot);
-            if let Err(reason) = self.look(slot, &mut packet) {
-                packet.drop(reason);
+            if let Err(refused) = self.look::<false>(slot, &mut packet) {
+                self.refuse(batch, slot, refused);
             }
         }
         let ready: Slots = batch.live();
+        self.decided |= ready.mask();
         for slot in ready {
-            let work = self.work[slot.index()];
             let mut packet = batch.packet(slot);
-            if let Err(reason) = self.forward(&work, &mut packet, now) {
-                packet.drop(reason);
+            if let Err(refused) = self.forward(slot, &mut packet, facts) {
+                self.refuse(batch, slot, refused);
             }
+        }
+        if self.together.is_busy() {
+            self.bring_together(batch);
         }
     }
 
     fn tick(&mut self, batch: &mut Batch) {
-        self.connections.tick(Tick::at(batch.now()));
+        self.now = batch.now();
+        self.connections.tick(Tick::at(self.now));
         // A slice each time: with very many reals a look at all of them would hold packets up.
         let end = (self.shown + self.indices.div_ceil(PUBLISH_OVER)).min(self.indices);
         self.cells.publish_reals(self.shown..end, &self.connections);
         self.shown = if end == self.indices { 0 } else { end };
-        self.cells.publish_table(&self.connections);
+        self.cells.publish(&self.connections, &self.counts);
+        if self.walk.is_some() {
+            self.go_on_walking(self.now);
+        }
+        if self.together.waits() {
+            self.release_waiting(batch, false);
+        }
     }
 
     fn configure(&mut self, snapshot: &Snapshot) {
         if let Some(services) = snapshot.of::<Services>() {
-            self.common = FlowHasher::new(services.seed);
             self.indices = self.indices.max(services.reals.len());
+            self.teller.configure(services.too_big);
             self.services = services;
+            self.decided = 0;
             // All of them: from now on a real that was taken out gets no connection, so that what is shown of it
             // is never too low, and its identity is not given away too early.
             self.cells.publish_reals(0..self.indices, &self.connections);
-            self.cells.publish_table(&self.connections);
+            self.cells.publish(&self.connections, &self.counts);
         }
+        if let Some(inspection) = snapshot.of::<Inspection>() {
+            self.inspect(inspection);
+        }
+    }
+
+    fn drain(&mut self, batch: &mut Batch) -> bool {
+        self.cells.publish(&self.connections, &self.counts);
+        if self.together.waits() {
+            self.release_waiting(batch, true);
+        }
+        !self.together.waits()
+    }
+
+    /// An answer to a client. More are made where there is room; at the rate at which they are allowed one in each
+    /// batch will do.
+    fn creates(&self) -> usize {
+        1
     }
 
     fn name(&self) -> &'static str {

@@ -1,5 +1,7 @@
 //! Which VIP a packet is for: the longest prefix that has one, and in it the port before any port.
 
+use std::net::IpAddr;
+
 use ipnet::IpNet;
 
 use super::map::{Key, Map};
@@ -39,8 +41,14 @@ impl Vips {
         Self { v4: Family::new(v4), v6: Family::new(v6) }
     }
 
+    /// The map from prefixes, whatever port is asked for with them, to what is beside them.
+    pub(super) fn any_port(entries: impl IntoIterator<Item = (IpNet, Protocol, u32)>) -> Self {
+        let vip = |(network, protocol, value)| (Vip { network, port: None, protocol }, value);
+        Self::new(entries.into_iter().map(vip))
+    }
+
     /// What is beside the VIP that a flow goes to.
-    #[inline]
+    #[inline(always)]
     pub(super) fn of(&self, flow: &FlowKey) -> Option<u32> {
         match flow {
             FlowKey::V4(flow) => {
@@ -49,6 +57,15 @@ impl Vips {
             FlowKey::V6(flow) => {
                 self.v6.find(flow.destination().to_bits(), flow.destination_port(), flow.protocol())
             }
+        }
+    }
+
+    /// What is beside the VIP that has this address, port and protocol.
+    #[inline(never)]
+    pub(super) fn find(&self, address: IpAddr, port: u16, protocol: Protocol) -> Option<u32> {
+        match address {
+            IpAddr::V4(address) => self.v4.find(address.to_bits(), port, protocol),
+            IpAddr::V6(address) => self.v6.find(address.to_bits(), port, protocol),
         }
     }
 }
@@ -153,7 +170,7 @@ impl<A: Address> Family<A> {
         Self { hosts: Map::new(hosts.iter().map(Entry::keyed)), steps: kinds.into_iter().map(step).collect() }
     }
 
-    #[inline]
+    #[inline(always)]
     fn find(&self, address: A, port: u16, protocol: Protocol) -> Option<u32> {
         let host = self.hosts.lookup(address.key(port, protocol));
         if host.is_some() || self.steps.is_empty() {
@@ -172,8 +189,6 @@ impl<A: Address> Family<A> {
 
 #[cfg(test)]
 mod tests {
-    use std::net::IpAddr;
-
     use proptest::prelude::*;
 
     use super::*;
@@ -186,11 +201,6 @@ mod tests {
             .filter(|(_, vip)| vip.port.is_none_or(|named| named == port))
             .max_by_key(|(_, vip)| (vip.network.prefix_len(), vip.port.is_some()))
             .map(|(index, _)| index)
-    }
-
-    fn ask(map: &Vips, address: IpAddr, port: u16, protocol: Protocol) -> Option<u32> {
-        let client = if address.is_ipv4() { IpAddr::from([10, 0, 0, 1]) } else { IpAddr::from([1; 16]) };
-        map.of(&FlowKey::new(client, address, protocol, 40_000, port).unwrap())
     }
 
     fn vip(text: &str) -> Vip {
@@ -211,7 +221,7 @@ mod tests {
         .map(vip);
         let map = Vips::new(vips.iter().copied().zip(0..));
         let find = |address: &str, port, protocol| {
-            let found = ask(&map, address.parse().unwrap(), port, protocol);
+            let found = map.find(address.parse().unwrap(), port, protocol);
             found.map(|index| vips[index as usize].to_string())
         };
         let (tcp, udp) = (Protocol::TCP, Protocol::UDP);
@@ -267,7 +277,10 @@ mod tests {
             let map = Vips::new(vips.iter().copied().zip(0..));
             for (address, port, protocol) in asked {
                 let expected = slow(&vips, address, port, protocol);
-                prop_assert_eq!(ask(&map, address, port, protocol), expected);
+                prop_assert_eq!(map.find(address, port, protocol), expected);
+                let client = if address.is_ipv4() { IpAddr::from([10, 0, 0, 1]) } else { IpAddr::from([1; 16]) };
+                let flow = FlowKey::new(client, address, protocol, 40_000, port).unwrap();
+                prop_assert_eq!(map.of(&flow), expected);
             }
         }
     }

@@ -1,0 +1,153 @@
+//! What an operator may have done: each command makes a new configuration, under the rules of the file, and puts it
+//! in force as a reload does.
+
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use afx::packet::Protocol;
+
+use super::{Operation, Refused};
+use crate::config::{self, Config, MacAddress, Real, VipKey};
+use crate::control::protocol::{
+    Changed, ConfigText, ConnectionsWanted, Counter, Explanation, Flow, Fragments, HashOn, RealAdd,
+    RealDrain, RealNamed, RealStatus, RealWeight, ServerIdIn, Status, VipAdd, VipName, VipNamed, VipStatus,
+};
+use crate::control::{Connections, Later, Operator};
+
+/// A real's weight unless said.
+const WEIGHT: u32 = 100;
+
+impl Operation {
+    /// Puts a changed configuration in force.
+    fn put(&mut self, config: Config) -> Result<Changed, String> {
+        let changes = self.service.reload(config).map_err(|error| format!("{error:#}"))?;
+        Ok(self.changed(changes.iter().map(ToString::to_string).collect()))
+    }
+
+    fn changed(&self, changes: Vec<String>) -> Changed {
+        Changed { changes, warnings: self.service.warnings() }
+    }
+}
+
+impl Operator for Operation {
+    fn status(&mut self) -> Status {
+        self.show_status()
+    }
+
+    fn vips(&mut self) -> Vec<VipStatus> {
+        self.show_vips()
+    }
+
+    fn reals(&mut self) -> Vec<RealStatus> {
+        self.show_reals()
+    }
+
+    fn real(&mut self, vip: &VipName, real: &IpAddr) -> Option<RealStatus> {
+        self.show_one(vip, *real)
+    }
+
+    fn connections(&mut self, wanted: &ConnectionsWanted) -> Result<Box<dyn Connections>, String> {
+        self.ask_connections(wanted)
+    }
+
+    fn counters(&mut self) -> Vec<Counter> {
+        self.show_counters()
+    }
+
+    fn stats(&mut self) -> afx::Stats {
+        self.service.running().stats()
+    }
+
+    fn explain(&mut self, flow: &Flow) -> Result<Later<Explanation>, String> {
+        self.ask_flow(flow)
+    }
+
+    fn config(&mut self) -> Result<ConfigText, String> {
+        Ok(ConfigText { toml: self.service.config().to_toml() })
+    }
+
+    fn reload(&mut self) -> Result<Changed, String> {
+        match self.load() {
+            Ok(changes) => Ok(self.changed(changes.iter().map(ToString::to_string).collect())),
+            Err(Refused::Invalid(diagnostics)) => {
+                let texts: Vec<String> = diagnostics.iter().map(ToString::to_string).collect();
+                Err(format!("nothing was changed: the file is not valid\n\n{}", texts.join("\n\n")))
+            }
+            Err(Refused::Failed(error)) => Err(format!("{error:#}")),
+        }
+    }
+
+    fn real_add(&mut self, add: &RealAdd) -> Result<Changed, String> {
+        let real = Real {
+            address: add.real,
+            weight: add.weight.unwrap_or(WEIGHT),
+            state: config::RealState::Up,
+            next_hop: add.next_hop.map(|mac| MacAddress(mac.0.0)),
+            server_ids: Vec::new(),
+            sources: Vec::new(),
+        };
+        self.put(self.service.config().add_real(&key(&add.vip), real)?)
+    }
+
+    fn real_remove(&mut self, real: &RealNamed) -> Result<Changed, String> {
+        self.put(self.service.config().remove_real(&key(&real.vip), real.real)?)
+    }
+
+    fn real_weight(&mut self, weight: &RealWeight) -> Result<Changed, String> {
+        self.put(self.service.config().set_weight(&key(&weight.vip), weight.real, weight.weight)?)
+    }
+
+    fn real_drain(&mut self, drain: &RealDrain) -> Result<Changed, String> {
+        let vip = key(&drain.vip);
+        let drained = self.service.config().set_state(&vip, drain.real, config::RealState::Drain)?;
+        let mut changed = self.put(drained)?;
+        let deadline = drain.deadline_seconds.map(Duration::from_secs_f64);
+        // A drain that goes on may be given another deadline, or none.
+        let end = deadline.and_then(|deadline| Instant::now().checked_add(deadline));
+        if self.service.set_deadline(&(vip, drain.real), end) {
+            let change = match deadline {
+                Some(deadline) => format!("vip {vip}: real {}: its drain ends in {deadline:?}", drain.real),
+                None => format!("vip {vip}: real {}: its drain has no deadline any more", drain.real),
+            };
+            changed.changes.push(change);
+        }
+        Ok(changed)
+    }
+
+    fn real_undrain(&mut self, real: &RealNamed) -> Result<Changed, String> {
+        self.put(self.service.config().set_state(&key(&real.vip), real.real, config::RealState::Up)?)
+    }
+
+    fn vip_add(&mut self, add: &VipAdd) -> Result<Changed, String> {
+        let mut vip = config::Vip::new(key(&add.vip));
+        vip.hash = match add.hash {
+            Some(HashOn::Source) => config::HashOn::Source,
+            Some(HashOn::DestinationPort) => config::HashOn::DestinationPort,
+            Some(HashOn::FiveTuple) | None => config::HashOn::FiveTuple,
+        };
+        vip.server_id = match add.server_id {
+            Some(ServerIdIn::Quic) => config::ServerIdIn::Quic,
+            Some(ServerIdIn::TcpOption) => config::ServerIdIn::TcpOption,
+            Some(ServerIdIn::UdpHeader) => config::ServerIdIn::UdpHeader,
+            Some(ServerIdIn::None) | None => config::ServerIdIn::None,
+        };
+        vip.fragments = match add.fragments {
+            Some(Fragments::Together) => config::Fragments::Together,
+            Some(Fragments::Drop) | None => config::Fragments::Drop,
+        };
+        vip.ping = add.ping.unwrap_or(false);
+        self.put(self.service.config().add_vip(vip)?)
+    }
+
+    fn vip_remove(&mut self, vip: &VipNamed) -> Result<Changed, String> {
+        self.put(self.service.config().remove_vip(&key(&vip.vip))?)
+    }
+}
+
+fn key(name: &VipName) -> VipKey {
+    let protocol = match name.protocol {
+        Protocol::UDP => config::Protocol::Udp,
+        _ => config::Protocol::Tcp,
+    };
+    VipKey { network: name.network, port: name.port, protocol }
+}

@@ -1,0 +1,152 @@
+//! What a configuration means to the framework: ports, steering, and what the balancer is told of all VIPs.
+
+use afx::packet::Protocol as IpProtocol;
+use afx::port::{AttachMode, Mode, ModeWanted, Protocol as SteeredProtocol, Rule, Steering, XdpPort};
+use afx::stage::balancer::{
+    Definition, Forwarding, Fragments, HashOn, Options, RealDefinition, RealState, ServerIdIn, Settings,
+    TooBig, Vip, VipOptions,
+};
+use afx::{Idle, Runtime, RuntimeBuilder};
+use anyhow::Result;
+use ipnet::IpNet;
+
+use crate::config::{self, Config};
+
+/// The UDP port that GUE has by default (IANA). Packets to take apart come to it where forwarding is not by GUE.
+const GUE_PORT: u16 = 6080;
+
+/// The packets that the balancer wants: of its VIPs, pings that it answers, and tunnels that it takes apart.
+pub(crate) fn steering(config: &Config) -> Result<Steering> {
+    let mut rules = Vec::new();
+    for vip in &config.vips {
+        rules.push(Rule::new(vip.network, vip.port, Some(SteeredProtocol(vip_of(vip).protocol.0)))?);
+        if vip.ping {
+            let icmp =
+                if vip.network.addr().is_ipv4() { SteeredProtocol::ICMP } else { SteeredProtocol::ICMPV6 };
+            rules.push(Rule::new(vip.network, None, Some(icmp))?);
+        }
+    }
+    for address in &config.decapsulate {
+        for protocol in [IpProtocol::IPV4, IpProtocol::IPV6] {
+            rules.push(Rule::new(IpNet::from(*address), None, Some(SteeredProtocol(protocol.0)))?);
+        }
+        rules.push(Rule::new(IpNet::from(*address), Some(gue_port(config)), Some(SteeredProtocol::UDP))?);
+    }
+    // VIPs of one address may ask for the same pings.
+    rules.sort_unstable();
+    rules.dedup();
+    Ok(Steering::Match(rules))
+}
+
+fn gue_port(config: &Config) -> u16 {
+    match config.forwarding {
+        config::Forwarding::Gue { port, .. } => port,
+        config::Forwarding::Ipip { .. } | config::Forwarding::L2Dsr => GUE_PORT,
+    }
+}
+
+/// A runtime with the configuration's ports and workers; what is missing is its pipeline.
+pub(crate) fn runtime(config: &Config) -> Result<RuntimeBuilder> {
+    let mut builder = Runtime::builder().idle(match config.idle {
+        config::Idle::Busy => Idle::Busy,
+        config::Idle::Adaptive => Idle::ADAPTIVE,
+    });
+    builder = match &config.workers {
+        config::Workers::Auto => builder,
+        config::Workers::Count(count) => builder.workers(usize::from(count.get())),
+        config::Workers::Cores(cores) => builder.cores(cores.iter().copied().map(usize::from)),
+    };
+    let steering = steering(config)?;
+    for port in &config.ports {
+        builder = builder.port(xdp_port(port, &steering));
+    }
+    Ok(builder)
+}
+
+fn xdp_port(port: &config::Port, steering: &Steering) -> XdpPort {
+    let xdp = XdpPort::new(&port.interface, steering.clone())
+        .mode(match port.mode {
+            config::Mode::Auto => ModeWanted::Auto,
+            config::Mode::ZeroCopy => ModeWanted::Demand(Mode::ZeroCopy),
+            config::Mode::Copy => ModeWanted::Demand(Mode::Copy),
+        })
+        .attach_mode(match port.attach {
+            config::Attach::Auto => AttachMode::Auto,
+            config::Attach::Native => AttachMode::Native,
+            config::Attach::Generic => AttachMode::Generic,
+        });
+    match port.queues {
+        config::Queues::All => xdp,
+        config::Queues::First(count) => xdp.queues(0..u32::from(count.get())),
+    }
+}
+
+/// What balancers are made with.
+pub(crate) fn options(config: &Config) -> Options {
+    Options { capacity: config.connections.capacity, timeouts: config.connections.timeouts, hasher: None }
+}
+
+/// What is true of all VIPs.
+pub(crate) fn settings(config: &Config) -> Settings {
+    let forwarding = match config.forwarding {
+        config::Forwarding::Ipip { source_v4, source_v6 } => Forwarding::Ipip { source_v4, source_v6 },
+        config::Forwarding::Gue { source_v4, source_v6, port } => {
+            Forwarding::Gue { source_v4, source_v6, port }
+        }
+        config::Forwarding::L2Dsr => Forwarding::L2Dsr,
+    };
+    Settings {
+        table_size: config.maglev.table_size,
+        seed: config.maglev.seed,
+        too_big: TooBig { answer: config.icmp.too_big, per_second: config.icmp.per_second },
+        client_mtu: config.client_mtu,
+        decapsulate: config.decapsulate.clone(),
+        ..Settings::new(forwarding)
+    }
+}
+
+/// The VIP, as the balancer knows it.
+pub(crate) fn vip_of(vip: &config::Vip) -> Vip {
+    let protocol = match vip.protocol {
+        config::Protocol::Tcp => IpProtocol::TCP,
+        config::Protocol::Udp => IpProtocol::UDP,
+    };
+    Vip { network: vip.network, port: vip.port, protocol }
+}
+
+/// A VIP with its reals, of each of which `standing` says the state and the weight at present.
+pub(crate) fn definition(
+    vip: &config::Vip,
+    mut standing: impl FnMut(&config::Real) -> (RealState, u32),
+) -> Definition {
+    let options = VipOptions {
+        hash: match vip.hash {
+            config::HashOn::FiveTuple => HashOn::FiveTuple,
+            config::HashOn::Source => HashOn::Source,
+            config::HashOn::DestinationPort => HashOn::DestinationPort,
+        },
+        server_id: match vip.server_id {
+            config::ServerIdIn::None => None,
+            config::ServerIdIn::Quic => Some(ServerIdIn::Quic),
+            config::ServerIdIn::TcpOption => Some(ServerIdIn::TcpOption),
+            config::ServerIdIn::UdpHeader => Some(ServerIdIn::UdpHeader),
+        },
+        answer_echo: vip.ping,
+        fragments: match vip.fragments {
+            config::Fragments::Drop => Fragments::Drop,
+            config::Fragments::Together => Fragments::Together,
+        },
+        udp_leaves_down: vip.udp_leaves_down,
+    };
+    let reals = vip.reals.iter().map(|real| {
+        let (state, weight) = standing(real);
+        RealDefinition {
+            address: real.address,
+            weight,
+            state,
+            sources: real.sources.clone(),
+            server_ids: real.server_ids.clone(),
+        }
+    });
+    Definition { vip: vip_of(vip), options, reals: reals.collect() }
+}
