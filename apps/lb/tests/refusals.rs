@@ -62,6 +62,9 @@ fn two_balancers_do_not_share_an_interface() {
     let first = net.start(&web(&REALS), &[]);
     let program = net.lb.xdp_program("eth0").unwrap();
     let said = refusal(&net, &net.spawn(&web(&REALS), &[]));
+    assert!(said.contains("socket path taken"), "{said}");
+    let without_socket = web(&REALS) + "[control]\nsocket = \"none\"\n";
+    let said = refusal(&net, &net.spawn(&without_socket, &[]));
     assert!(said.contains("port eth0"), "{said}");
     assert_eq!(net.lb.xdp_program("eth0").unwrap(), program);
     first.stop();

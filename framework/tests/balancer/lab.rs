@@ -8,10 +8,10 @@ use afx::packet::{MacAddress, Protocol};
 use afx::stage::balancer::connections::Timeouts;
 use afx::stage::balancer::maglev::TableSize;
 use afx::stage::balancer::{
-    Balancer, Definition, Directory, Forwarding, Hop, Monitor, Options, RealDefinition, RealState, Services,
-    Settings, TooBig, Vip, VipOptions,
+    Balancer, Decision, Definition, Directory, Forwarding, Hop, Monitor, Options, RealDefinition, RealState,
+    Services, Settings, TooBig, Vip, VipOptions,
 };
-use afx::{Inline, MemoryPeer, MemoryPort, PortId, Runtime, Stats};
+use afx::{Batch, Inline, MemoryPeer, MemoryPort, PortId, Runtime, Snapshot, Stage, Stats};
 use ipnet::IpNet;
 
 /// What a balancer is told, as a test puts it down.
@@ -160,13 +160,44 @@ pub(crate) fn options(capacity: usize) -> Options {
     Options { capacity, timeouts, hasher: None }
 }
 
+/// A balancer whose decisions on each packet are written down.
+pub(crate) struct Watched {
+    pub(crate) balancer: Balancer,
+    decisions: Vec<Option<Decision>>,
+}
+
+impl Stage for Watched {
+    fn process(&mut self, batch: &mut Batch) {
+        let came = batch.live();
+        self.balancer.process(batch);
+        self.decisions.extend(came.map(|slot| self.balancer.decision(slot)));
+    }
+    fn tick(&mut self, batch: &mut Batch) {
+        self.balancer.tick(batch);
+    }
+    fn configure(&mut self, snapshot: &Snapshot) {
+        self.balancer.configure(snapshot);
+    }
+    fn drain(&mut self, batch: &mut Batch) -> bool {
+        self.balancer.drain(batch)
+    }
+    fn creates(&self) -> usize {
+        self.balancer.creates()
+    }
+}
+
 /// One worker with a balancer, its port's other end, and the control side's book.
 pub(crate) struct Lab {
-    pub(crate) worker: Inline<Balancer>,
+    pub(crate) worker: Inline<Watched>,
     pub(crate) peer: MemoryPeer,
     pub(crate) directory: Directory,
     pub(crate) monitor: Monitor,
+    /// What is in force.
+    pub(crate) services: Arc<Services>,
 }
+
+/// What flows are hashed with.
+pub(crate) const HASH_SEED: u64 = 99;
 
 impl Lab {
     pub(crate) fn new(setup: &Setup) -> Self {
@@ -178,23 +209,26 @@ impl Lab {
         let mut directory = Directory::new();
         let services = Arc::new(setup.services(&mut directory));
         let monitor = Monitor::new();
-        let (options, counted) = (options(capacity), monitor.clone());
-        let pipeline = Runtime::builder()
-            .port(port)
-            .frames_per_queue(1024)
-            .pipeline(move |build| Balancer::new(build, &options, services.clone(), &counted));
+        let (options, first, counted) = (options(capacity), services.clone(), monitor.clone());
+        let pipeline = Runtime::builder().port(port).frames_per_queue(1024).hash_seed(HASH_SEED).pipeline(
+            move |build| Watched {
+                balancer: Balancer::new(build, &options, first.clone(), &counted),
+                decisions: Vec::new(),
+            },
+        );
         let mut worker = pipeline.inline().unwrap();
         worker.turn();
-        Self { worker, peer: peers.remove(0), directory, monitor }
+        Self { worker, peer: peers.remove(0), directory, monitor, services }
     }
 
     pub(crate) fn reload(&mut self, setup: &Setup) {
-        let services = setup.services(&mut self.directory);
-        self.worker.configure(Arc::new(services));
+        self.services = Arc::new(setup.services(&mut self.directory));
+        self.worker.configure(self.services.clone());
     }
 
     /// Sends packets to the balancer, up to 64 of them at a time, and returns what comes out.
     pub(crate) fn exchange<P: AsRef<[u8]>>(&mut self, packets: impl IntoIterator<Item = P>) -> Vec<Vec<u8>> {
+        self.worker.pipeline().decisions.clear();
         let mut out = Vec::new();
         let mut waiting = 0;
         for packet in packets {
@@ -209,6 +243,11 @@ impl Lab {
         out
     }
 
+    /// What was made of each packet of the last exchange.
+    pub(crate) fn decisions(&mut self) -> Vec<Option<Decision>> {
+        self.worker.pipeline().decisions.clone()
+    }
+
     fn collect(&mut self, out: &mut Vec<Vec<u8>>) {
         while self.worker.turn() > 0 {}
         out.extend(std::iter::from_fn(|| self.peer.receive()));
@@ -216,12 +255,13 @@ impl Lab {
         self.worker.turn();
     }
 
-    /// Ends, and returns the counts, which add up.
+    /// Ends, and returns the counts, which add up: what was made beside what came are answers.
     pub(crate) fn finish(mut self) -> Stats {
         self.worker.drain();
         let stats = self.worker.stats();
         assert!(stats.balanced(), "{:?}", stats.workers[0].ledger);
-        assert_eq!(stats.received(), stats.sent() + stats.dropped_total(), "{:?}", stats.drops());
+        let answers = self.monitor.work().too_big_answers;
+        assert_eq!(stats.received() + answers, stats.sent() + stats.dropped_total(), "{:?}", stats.drops());
         stats
     }
 }

@@ -14,8 +14,10 @@ pub(crate) struct Outer {
     pub(crate) tos: u8,
     /// IPv6 only, else 0.
     pub(crate) flow_label: u32,
-    /// What the outer header says follows it: 4 or 41.
+    /// What the outer header says follows it: 4 or 41, or 17 where the packet is in UDP.
     pub(crate) protocol: u8,
+    /// Source and destination port, if it is in UDP.
+    pub(crate) ports: Option<(u16, u16)>,
     /// From the inner IP header on.
     pub(crate) inner: Vec<u8>,
 }
@@ -24,8 +26,34 @@ impl Outer {
     /// Takes a packet apart.
     ///
     /// # Panics
-    /// Where its Ethernet or outer IP header is not as RFC 791 or RFC 8200 has it, checksum and lengths included.
+    /// Where its Ethernet, outer IP or UDP header is not as RFC 791, RFC 8200 and RFC 768 have it, checksums and lengths
+    /// included.
     pub(crate) fn decode(packet: &[u8]) -> Self {
+        let mut outer = Self::decode_ip(packet);
+        if outer.protocol == 17 {
+            let datagram = &outer.inner;
+            assert_eq!(usize::from(word(datagram, 4)), datagram.len(), "UDP length");
+            match (outer.source, outer.destination) {
+                (IpAddr::V6(source), IpAddr::V6(destination)) => {
+                    assert_ne!(word(datagram, 6), 0, "a checksum, as RFC 8200 demands");
+                    let mut summed = [source.octets(), destination.octets()].concat();
+                    summed.extend([0, 17, 0, 0]);
+                    summed.extend((datagram.len() as u16).to_be_bytes());
+                    summed.extend(datagram);
+                    summed.resize(summed.len().next_multiple_of(2), 0);
+                    let sum: u32 = (0..summed.len()).step_by(2).map(|at| u32::from(word(&summed, at))).sum();
+                    let folded = (sum & 0xffff) + (sum >> 16);
+                    assert_eq!((folded & 0xffff) + (folded >> 16), 0xffff, "UDP checksum");
+                }
+                _ => assert_eq!(word(datagram, 6), 0, "no checksum"),
+            }
+            outer.ports = Some((word(datagram, 0), word(datagram, 2)));
+            outer.inner.drain(..8);
+        }
+        outer
+    }
+
+    fn decode_ip(packet: &[u8]) -> Self {
         let (ethernet, ip) = packet.split_at(14);
         let destination_mac = ethernet[..6].try_into().unwrap();
         let source_mac = ethernet[6..12].try_into().unwrap();
@@ -48,6 +76,7 @@ impl Outer {
                     tos: header[1],
                     flow_label: 0,
                     protocol: header[9],
+                    ports: None,
                     inner: inner.to_vec(),
                 }
             }
@@ -65,6 +94,7 @@ impl Outer {
                     tos: header[0] << 4 | header[1] >> 4,
                     flow_label: u32::from(header[1] & 0xf) << 16 | u32::from(word(header, 2)),
                     protocol: header[6],
+                    ports: None,
                     inner: inner.to_vec(),
                 }
             }

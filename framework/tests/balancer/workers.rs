@@ -4,8 +4,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use afx::packet::{Builder, Protocol, TcpFlags};
-use afx::stage::balancer::{Balancer, Directory, Fragments, Monitor, VipOptions};
+use afx::packet::{Builder, FlowKey, Protocol, TcpFlags};
+use afx::stage::balancer::connections::State;
+use afx::stage::balancer::{Answer, Balancer, Directory, Fragments, Inspection, Monitor, VipOptions};
 use afx::{Idle, MemoryPeer, MemoryPort, Running, Runtime, Stats};
 use afx_testbed::{wait_for, wait_for_some};
 
@@ -170,5 +171,35 @@ fn a_real_taken_out_is_kept_in_mind_while_it_has_connections() {
     pair.send(1, &tcp(client(0), VIP.parse().unwrap(), TcpFlags::ACK));
     assert_eq!(pair.receive(1).to_string(), "10.0.0.12");
     wait_for("the last connection to be gone", PATIENCE, || pair.monitor.real(id).connections == 0).unwrap();
+    pair.finish(2);
+}
+
+#[test]
+fn each_worker_says_what_it_knows_of_a_flow() {
+    let mut pair = Pair::new(&setup([1, 0]));
+    pair.send(1, &tcp(client(0), VIP.parse().unwrap(), TcpFlags::SYN));
+    pair.receive(1);
+    let to: SocketAddr = VIP.parse().unwrap();
+    let flow = |number| {
+        let client = client(number);
+        FlowKey::new(client.ip(), to.ip(), Protocol::TCP, client.port(), to.port()).unwrap()
+    };
+    let asked = |pair: &Pair, number| {
+        let question = Arc::new(Inspection::flow(flow(number)));
+        let taken = pair.running.publish(question.clone()).unwrap();
+        wait_for("both workers to answer", PATIENCE, || pair.running.configured(taken)).unwrap();
+        let mut known = [None; 2];
+        while let Some(answer) = question.answer() {
+            let Answer::Flow { worker, known: connection } = answer else { panic!("{answer:?}") };
+            known[worker.index()] = Some(connection);
+        }
+        known.map(|answer| answer.expect("an answer from each").map(|known| (known.real, known.state)))
+    };
+    let real = pair.directory.id(&vip(VIP, Protocol::TCP), &"10.0.0.11".parse().unwrap()).unwrap();
+    assert_eq!(asked(&pair, 0), [None, Some((real, State::Opening))]);
+    assert_eq!(asked(&pair, 1), [None, None]);
+    pair.send(1, &tcp(client(0), to, TcpFlags::ACK));
+    pair.receive(1);
+    assert_eq!(asked(&pair, 0), [None, Some((real, State::Established))]);
     pair.finish(2);
 }

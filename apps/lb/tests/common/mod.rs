@@ -71,9 +71,23 @@ impl Net {
         }
     }
 
+    /// The command socket of a balancer whose configuration names no other.
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.folder.path().join("lb.sock")
+    }
+
+    /// Asks the balancer, as an operator does: `afx-lb` with these arguments. It has to say yes; what it prints.
+    pub(crate) fn ask(&self, arguments: &[&str]) -> String {
+        let command = self.lb.command(env!("CARGO_BIN_EXE_afx-lb")).args(arguments);
+        command.args(["--socket"]).arg(self.socket()).check().unwrap()
+    }
+
     /// The configuration file, which is written anew by each call.
     pub(crate) fn configure(&self, text: &str) -> PathBuf {
         let file = self.folder.path().join("lb.toml");
+        // Every test has a socket of its own: the default one is one for all of them.
+        let socket = format!("[control]\nsocket = \"{}\"\n", self.socket().display());
+        let text = if text.contains("[control]") { text.to_owned() } else { format!("{text}\n{socket}") };
         // Whole or not at all, as an operator's tools do it.
         let new = self.folder.path().join("lb.toml.new");
         fs::write(&new, text).unwrap();

@@ -45,8 +45,10 @@ impl Balancer {
         let (mut answer, error) = ([0; LONGEST], IcmpError::TooBig { mtu });
         let written = ErrorForm::BRIEF.write(bytes, &parsed, error, flow.destination(), &mut answer);
         let Some(answer) = written.and_then(|len| answer.get(..len)) else { return };
-        let created = if self.teller.bucket.take(batch.now()) { batch.create(answer.len()) } else { None };
-        let Some(created) = created else {
+        // Where there is no room for it, it is not counted as said.
+        let is_full = batch.all().mask() == u64::MAX;
+        let may = !is_full && self.teller.bucket.take(batch.now());
+        let Some(created) = may.then(|| batch.create(answer.len())).flatten() else {
             self.counts.too_big_suppressed += 1;
             return;
         };
