@@ -11,11 +11,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Weak;
 use std::time::{Duration, Instant};
 
+use afx::packet::Protocol;
 use afx::stage::balancer::Vip;
 use anyhow::Result;
 
-use crate::config::{Change, Config, Diagnostic, Outcome};
-use crate::control::protocol::VipName;
+use crate::config::{self, Change, Config, Diagnostic, Outcome, VipKey};
 use crate::notify;
 use crate::service::Service;
 use rates::Rates;
@@ -133,12 +133,8 @@ impl Operation {
     }
 }
 
-/// A VIP's name in answers.
-fn name(vip: Vip) -> VipName {
-    VipName { network: vip.network, port: vip.port, protocol: vip.protocol }
-}
-
-/// The VIP of that name.
-fn vip_named(name: &VipName) -> Vip {
-    Vip { network: name.network, port: name.port, protocol: name.protocol }
+/// A VIP as files and answers name it.
+fn key(vip: Vip) -> VipKey {
+    let protocol = if vip.protocol == Protocol::UDP { config::Protocol::Udp } else { config::Protocol::Tcp };
+    VipKey { network: vip.network, port: vip.port, protocol }
 }

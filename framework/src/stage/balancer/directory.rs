@@ -267,3 +267,95 @@ fn tunnels(settings: &Settings) -> Option<Tunnels> {
 fn weight_in_table(real: &RealDefinition) -> u32 {
     if real.state == RealState::Up { real.weight } else { 0 }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::port::PortId;
+
+    fn vip(text: &str) -> Vip {
+        text.parse().unwrap()
+    }
+
+    fn real(last: u8) -> RealDefinition {
+        RealDefinition::new([10, 0, 0, last].into(), 1)
+    }
+
+    fn services(directory: &mut Directory, definitions: &[Definition]) -> Result<Services, DirectoryError> {
+        let hop = Hop {
+            port: PortId::new(0),
+            source_mac: crate::packet::MacAddress([2; 6]),
+            destination_mac: crate::packet::MacAddress([4; 6]),
+            source: Some([10, 0, 0, 1].into()),
+            mtu: 1500,
+        };
+        let forwarding = Forwarding::Ipip { source_v4: None, source_v6: None };
+        directory.services(definitions, &Settings::new(forwarding), |_, _| Some(hop))
+    }
+
+    #[test]
+    fn what_means_two_things_is_refused_and_nothing_changes() {
+        let service = vip("198.51.100.10:443/tcp");
+        let sources = |networks: [&str; 2]| {
+            let of = |network: &str| vec![network.parse().unwrap()];
+            let [a, b] = networks.map(of);
+            vec![RealDefinition { sources: a, ..real(1) }, RealDefinition { sources: b, ..real(2) }]
+        };
+        let ids = RealDefinition { server_ids: vec![7, 8, 7], ..real(1) };
+        let cases = [
+            (
+                vec![Definition::new(service, vec![real(1)]), Definition::new(service, vec![real(2)])],
+                "198.51.100.10:443/tcp is defined twice",
+            ),
+            (
+                vec![Definition::new(service, sources(["192.0.2.0/24", "192.0.2.7/24"]))],
+                "198.51.100.10:443/tcp: the clients of 192.0.2.7/24 are given to a real twice",
+            ),
+            (
+                vec![Definition::new(service, vec![ids])],
+                "198.51.100.10:443/tcp: the server id 7 is given to a real twice",
+            ),
+        ];
+        let mut directory = Directory::new();
+        for (definitions, message) in cases {
+            assert_eq!(services(&mut directory, &definitions).unwrap_err().to_string(), message);
+            assert_eq!(directory.reals().count(), 0);
+        }
+        let different = sources(["192.0.2.0/24", "192.0.2.0/25"]);
+        assert!(services(&mut directory, &[Definition::new(service, different)]).is_ok());
+    }
+
+    #[test]
+    fn vips_that_differ_in_anything_have_reals_of_their_own() {
+        let vips = [
+            "198.51.100.10:443/tcp",
+            "198.51.100.10:443/udp",
+            "198.51.100.10:*/tcp",
+            "198.51.100.0/24:443/tcp",
+        ];
+        let mut directory = Directory::new();
+        let definitions: Vec<_> = vips.iter().map(|text| Definition::new(vip(text), vec![real(1)])).collect();
+        let services = services(&mut directory, &definitions).unwrap();
+        let ids: BTreeSet<_> =
+            vips.iter().map(|text| directory.id(&vip(text), &real(1).address).unwrap()).collect();
+        assert_eq!(ids.len(), vips.len());
+        assert_eq!(services.vips().collect::<Vec<_>>(), vips.map(vip));
+    }
+
+    #[test]
+    fn only_reals_that_are_up_have_slots() {
+        let service = vip("198.51.100.10:443/tcp");
+        let states = [RealState::Up, RealState::Draining, RealState::Down, RealState::Out];
+        let reals: Vec<_> =
+            (1..).zip(states).map(|(last, state)| RealDefinition { state, ..real(last) }).collect();
+        let mut directory = Directory::new();
+        let all = services(&mut directory, &[Definition::new(service, reals.clone())]).unwrap();
+        let slots: Vec<_> = all.slots(&service).into_iter().map(|(_, slots)| slots).collect();
+        assert_eq!(slots, [TableSize::DEFAULT.slots() as usize, 0, 0, 0]);
+        // Which of them gets new flows is all that the table knows: states that do not are one to it.
+        let mut others = reals;
+        others[1].state = RealState::Down;
+        let same = services(&mut directory, &[Definition::new(service, others)]).unwrap();
+        assert!(Arc::ptr_eq(&all.list[0].table, &same.list[0].table));
+    }
+}
