@@ -29,7 +29,7 @@ pub use port::{Port, PortId};
 pub use stage::{Pipeline, Snapshot, Stage};
 pub use stats::Stats;
 pub use time::Time;
-pub use worker::{Idle, Inline, Running, Runtime, RuntimeBuilder, WorkerId};
+pub use worker::{HugePages, Idle, Inline, Running, Runtime, RuntimeBuilder, WorkerId};
 #[cfg(all(feature = "testing", not(loom)))]
 #[doc(hidden)]
 pub use xsk::compare::{LibraryRings, NativeRings};

@@ -37,11 +37,14 @@ pub(crate) use checks::{Check, Flap, Probe, Tls};
 pub(crate) use diagnostic::Diagnostic;
 use diagnostic::{Problem, Severity, Text};
 pub(crate) use diff::{Change, diff};
+pub(crate) use edit::few;
 pub(crate) use form::FileForm;
 pub(crate) use key::VipKey;
 pub(crate) use networks::MacAddress;
 use reader::{Section, Source};
 pub(crate) use times::Time;
+
+use crate::words::words;
 
 /// All that a configuration file says, defaults filled in.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,6 +53,7 @@ pub(crate) struct Config {
     pub(crate) ports: Vec<Port>,
     pub(crate) workers: Workers,
     pub(crate) idle: Idle,
+    pub(crate) huge_pages: HugePages,
     pub(crate) control: Control,
     pub(crate) forwarding: Forwarding,
     /// Where to send the packets of reals that have no next hop of their own, if not where the kernel's routes say.
@@ -107,32 +111,6 @@ pub(crate) struct Control {
     pub(crate) metrics: Option<SocketAddr>,
 }
 
-/// Makes an enum of the words that a key can have.
-macro_rules! words {
-    ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $word:literal),+ }) => {
-        $(#[$doc])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        pub(crate) enum $name { $($(#[$variant_doc])* $variant),+ }
-
-        impl $name {
-            const WORDS: &[(&str, Self)] = &[$(($word, Self::$variant)),+];
-        }
-
-        impl std::fmt::Display for $name {
-            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str(match self { $(Self::$variant => $word),+ })
-            }
-        }
-
-        impl serde::Serialize for $name {
-            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-                serializer.collect_str(self)
-            }
-        }
-    };
-}
-use words;
-
 words! {
     /// How packets get from the card to this process.
     Mode { Auto = "auto", ZeroCopy = "zero-copy", Copy = "copy" }
@@ -144,6 +122,10 @@ words! {
 words! {
     /// What a worker does without packets.
     Idle { Busy = "busy", Adaptive = "adaptive" }
+}
+words! {
+    /// Whether packets and connections have to lie on huge pages.
+    HugePages { Auto = "auto", Required = "required" }
 }
 words! {
     /// The protocol of a VIP.
@@ -367,7 +349,7 @@ fn read_version(root: &Section<'_>) -> Option<()> {
 
 fn read(root: &Section<'_>) -> Option<Config> {
     let ports = machine::ports(root);
-    let (workers, idle) = machine::workers(root);
+    let (workers, idle, huge_pages) = machine::workers(root);
     let control = control::read(root);
     let way = forwarding::read(root);
     let icmp = forwarding::icmp(root);
@@ -383,6 +365,7 @@ fn read(root: &Section<'_>) -> Option<Config> {
         ports,
         workers,
         idle,
+        huge_pages,
         control,
         forwarding: way.method,
         next_hop: way.next_hop,

@@ -25,7 +25,7 @@ use exporter::{Exporter, Scrape};
 
 use protocol::{
     Changed, ConfigText, Connection, ConnectionsWanted, Counter, Explanation, Flow, RealAdd, RealDrain,
-    RealNamed, RealStatus, RealWeight, Status, VipAdd, VipName, VipNamed, VipStatus,
+    RealNamed, RealStatus, RealWeight, Status, VipAdd, VipKey, VipNamed, VipStatus,
 };
 
 /// The command socket and the metrics page of a running balancer.
@@ -93,7 +93,7 @@ pub(crate) trait Operator {
     fn reals(&mut self) -> Vec<RealStatus>;
 
     /// One real. Drains that are waited for ask this every second.
-    fn real(&mut self, vip: &VipName, address: &IpAddr) -> Option<RealStatus> {
+    fn real(&mut self, vip: &VipKey, address: &IpAddr) -> Option<RealStatus> {
         self.reals().into_iter().find(|real| (&real.vip, &real.address) == (vip, address))
     }
 

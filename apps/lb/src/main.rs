@@ -11,6 +11,7 @@ mod operation;
 mod run;
 mod service;
 mod text;
+mod words;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

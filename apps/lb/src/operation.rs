@@ -11,11 +11,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Weak;
 use std::time::{Duration, Instant};
 
+use afx::packet::Protocol;
 use afx::stage::balancer::Vip;
 use anyhow::Result;
 
-use crate::config::{Change, Config, Diagnostic, Outcome};
-use crate::control::protocol::VipName;
+use crate::config::{self, Change, Config, Diagnostic, Outcome, VipKey};
+use crate::notify;
 use crate::service::Service;
 use rates::Rates;
 
@@ -72,6 +73,11 @@ impl Operation {
         &self.file
     }
 
+    /// Why the newest reload failed, if it did.
+    pub(crate) fn failed_reload(&self) -> Option<&str> {
+        self.failed_reload.as_deref()
+    }
+
     /// Says where metrics are served.
     pub(crate) fn set_metrics(&mut self, address: SocketAddr) {
         self.metrics = Some(address);
@@ -103,6 +109,7 @@ impl Operation {
         for warning in &diagnostics {
             tracing::warn!("{warning}");
         }
+        notify::long_work();
         let changes = self.service.reload(config.clone()).map_err(|error| {
             self.failed_reload = Some(format!("{error:#}"));
             Refused::Failed(error)
@@ -126,12 +133,8 @@ impl Operation {
     }
 }
 
-/// A VIP's name in answers.
-fn name(vip: Vip) -> VipName {
-    VipName { network: vip.network, port: vip.port, protocol: vip.protocol }
-}
-
-/// The VIP of that name.
-fn vip_named(name: &VipName) -> Vip {
-    Vip { network: name.network, port: name.port, protocol: name.protocol }
+/// A VIP as files and answers name it.
+fn key(vip: Vip) -> VipKey {
+    let protocol = if vip.protocol == Protocol::UDP { config::Protocol::Udp } else { config::Protocol::Tcp };
+    VipKey { network: vip.network, port: vip.port, protocol }
 }

@@ -46,7 +46,7 @@ fn a_valid_file_is_explained() {
     // What the file says, and what it leaves out.
     for lines in [
         "port eth1\n  queues             all\n  mode               auto\n",
-        "workers\n  cores              one on each of 2, 3\n  idle               busy\n",
+        "workers\n  cores              one on each of 2, 3\n  idle               busy\n  huge_pages         auto\n",
         "control\n  socket             /run/afx-lb.sock\n  metrics            none\n",
         "  method             ipip: in another IP header\n  source_v4          10.200.0.0/16\n",
         "  next_hop           what the kernel's routes and neighbours say\n",
@@ -87,7 +87,10 @@ fn programs_get_the_meaning_of_a_valid_file() {
     assert!(output.status.success() && output.stderr.is_empty());
     let meaning: Value = serde_json::from_slice(&output.stdout).expect("it is JSON");
     assert_eq!(meaning["control"], json!({"socket": "/run/afx-lb.sock", "metrics": "none"}));
-    assert_eq!(meaning["workers"], json!({"count": null, "cores": [2, 3], "idle": "busy"}));
+    assert_eq!(
+        meaning["workers"],
+        json!({"count": null, "cores": [2, 3], "idle": "busy", "huge_pages": "auto"})
+    );
     assert_eq!(meaning["vip"][0]["check"]["type"], "https");
     assert_eq!(meaning["vip"][1]["real"][0]["server_ids"], json!([1022, 197_630]));
     assert_eq!(meaning["vip"][2]["address"], "2001:db8:0:10::/64");

@@ -71,6 +71,17 @@ fn two_balancers_do_not_share_an_interface() {
 }
 
 #[test]
+fn too_few_huge_pages_are_refused_where_they_are_demanded() {
+    let net = Net::new("lb-refuse-pages", 1, 1);
+    // More than any machine that tests run on has: a table of 4 GiB.
+    let demanding = web(&REALS).replace("[workers]", "[workers]\nhuge_pages = \"required\"");
+    let demanding = demanding.replace("capacity = 4096", "capacity = 134217728");
+    let said = refusal(&net, &net.spawn(&demanding, &[]));
+    assert!(said.contains("too few huge pages, which are demanded: the connection table"), "{said}");
+    assert!(said.contains("sysctl vm.nr_hugepages="), "{said}");
+}
+
+#[test]
 fn without_the_rights_it_says_which_are_missing() {
     let net = Net::new("lb-refuse-root", 1, 1);
     let file = net.configure(&web(&REALS));

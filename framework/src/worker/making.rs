@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use super::hand_over::HandOver;
+use super::huge_pages::shortage;
 use super::memory::{Memory, Wanted};
 use super::plan::Share;
 use super::turn::{Lane, Turn};
-use super::{Idle, WorkerId};
+use super::{HugePages, Idle, WorkerId};
 use crate::batch::{Batch, Reason, Reasons};
 use crate::error::{Error, Result};
 use crate::packet::HashSeed;
@@ -21,6 +22,8 @@ pub struct Build<'a> {
     ports: Vec<&'a str>,
     reasons: &'a Reasons,
     counters: Vec<String>,
+    huge_pages: HugePages,
+    refused: Option<String>,
 }
 
 impl Build<'_> {
@@ -61,6 +64,24 @@ impl Build<'_> {
         });
         Counter(u16::try_from(index).expect("at most 65,536 counters"))
     }
+
+    /// Whether large tables have to lie on huge pages.
+    pub fn huge_pages(&self) -> HugePages {
+        self.huge_pages
+    }
+
+    /// Takes note that a table of so many bytes does not lie on huge pages: an error of the start where they are
+    /// demanded, else a line in the log.
+    pub fn on_ordinary_pages(&mut self, what: &str, bytes: usize) {
+        let why =
+            format!("{what} lies on ordinary pages, where looking into it takes longer: {}", shortage(bytes));
+        match self.huge_pages {
+            HugePages::Auto => tracing::info!(worker = self.worker.index(), "{why}"),
+            HugePages::Demand => {
+                self.refused.get_or_insert(why);
+            }
+        }
+    }
 }
 
 /// A worker whose queues are open and whose pipeline is built.
@@ -86,6 +107,7 @@ pub(super) struct Settings {
     pub(super) idle: Idle,
     pub(super) frames_per_queue: usize,
     pub(super) frame_size: usize,
+    pub(super) huge_pages: HugePages,
     pub(super) tick: Duration,
     pub(super) hash_seed: HashSeed,
 }
@@ -93,9 +115,18 @@ pub(super) struct Settings {
 /// Bytes before packets that are created: what XDP leaves before received ones.
 pub(super) const HEADROOM: usize = 256;
 
+/// Huge pages are demanded, and not to be had.
+fn demanded(why: &str) -> Error {
+    Error::config(format!("too few huge pages, which are demanded: {why}"))
+}
+
 impl<F> Making<'_, F> {
     fn open_queues(&self, wanted: Wanted) -> Result<(Memory, Vec<Lane>)> {
         let memory = Memory::new(wanted)?;
+        if self.settings.huge_pages == HugePages::Demand && !memory.is_on_huge_pages() {
+            let bytes = wanted.frames * wanted.frame_size;
+            return Err(demanded(&format!("packet memory lies on ordinary pages: {}", shortage(bytes))));
+        }
         let lane = |(port, queue): &(PortId, u32)| {
             let io = self.ports[port.index()].open(*queue, &memory)?;
             Ok(Lane { port: *port, queue: *queue, io })
@@ -118,8 +149,13 @@ impl<F> Making<'_, F> {
             ports: self.ports.iter().map(|port| port.name()).collect(),
             reasons: self.reasons,
             counters: Vec::new(),
+            huge_pages: settings.huge_pages,
+            refused: None,
         };
         let pipeline = (self.build)(&mut build);
+        if let Some(why) = build.refused {
+            return Err(demanded(&why));
+        }
         let wanted = Wanted {
             frames: settings.frames_per_queue * self.share.queues.len(),
             frame_size: settings.frame_size,

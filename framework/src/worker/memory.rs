@@ -4,13 +4,14 @@
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
-use crate::mem::{Pages, Pool, Region};
-use crate::xsk::{Umem, UmemConfig};
+use crate::mem::{PageKind, Pages, Pool, Region};
+use crate::xsk::{self, Umem, UmemConfig};
 
 /// The packet memory of one worker, which ports open their queues on.
 #[doc(hidden)]
 pub struct Memory {
     region: Arc<dyn Region>,
+    huge: bool,
     umem: Option<Umem>,
     wanted: Wanted,
 }
@@ -37,7 +38,9 @@ impl Memory {
     pub(super) fn new(wanted: Wanted) -> Result<Self> {
         let Wanted { frames, frame_size, umem, .. } = wanted;
         if !umem {
-            return Ok(Self { region: Arc::new(Pages::new(frames * frame_size)), umem: None, wanted });
+            let pages = Pages::new(frames * frame_size);
+            let huge = pages.kind() == PageKind::Huge;
+            return Ok(Self { region: Arc::new(pages), huge, umem: None, wanted });
         }
         let config = UmemConfig {
             frames: frames as u32,
@@ -50,7 +53,12 @@ impl Memory {
             what: format!("{frames} frames of {frame_size} bytes"),
             source: source.into(),
         })?;
-        Ok(Self { region: Arc::new(umem.clone()), umem: Some(umem), wanted })
+        let huge = matches!(umem.pages(), xsk::Pages::Huge { .. });
+        Ok(Self { region: Arc::new(umem.clone()), huge, umem: Some(umem), wanted })
+    }
+
+    pub(super) fn is_on_huge_pages(&self) -> bool {
+        self.huge
     }
 
     pub(crate) fn busy(&self) -> bool {

@@ -1,6 +1,7 @@
 //! Workers: pinned threads that run packets to completion.
 
 mod hand_over;
+mod huge_pages;
 mod idle;
 mod inline;
 mod mailbox;
@@ -12,6 +13,7 @@ mod running;
 mod runtime;
 mod turn;
 
+pub use huge_pages::HugePages;
 pub use idle::Idle;
 pub use inline::Inline;
 pub use making::Build;

@@ -5,13 +5,13 @@ use std::sync::{Arc, mpsc};
 use std::thread::Builder;
 use std::time::Duration;
 
-use super::Idle;
 use super::hand_over::HandOver;
 use super::inline::Inline;
 use super::mailbox::Waker;
 use super::making::{Build, Making, Settings};
 use super::plan::{Share, plan};
 use super::running::{Running, Shared};
+use super::{HugePages, Idle};
 use crate::batch::{MAX_PORTS, Reasons};
 use crate::error::{Error, Result};
 use crate::mem::cycles_per_ns;
@@ -32,6 +32,7 @@ impl Runtime {
             idle: Idle::default(),
             frames_per_queue: 8192,
             frame_size: 2048,
+            huge_pages: HugePages::default(),
             tick: Duration::from_millis(1),
             hash_seed: HashSeed(RandomState::new().hash_one(())),
         }
@@ -47,6 +48,7 @@ pub struct RuntimeBuilder {
     idle: Idle,
     frames_per_queue: usize,
     frame_size: usize,
+    huge_pages: HugePages,
     tick: Duration,
     hash_seed: HashSeed,
 }
@@ -86,6 +88,12 @@ impl RuntimeBuilder {
     /// Size of a frame in bytes: 2048 (the default) or 4096. A packet has 256 bytes less than that.
     pub fn frame_size(mut self, bytes: usize) -> Self {
         self.frame_size = bytes;
+        self
+    }
+
+    /// Whether packet memory and tables have to lie on huge pages: where there are enough, unless said.
+    pub fn huge_pages(mut self, huge_pages: HugePages) -> Self {
+        self.huge_pages = huge_pages;
         self
     }
 
@@ -241,6 +249,7 @@ impl RuntimeBuilder {
             idle: self.idle,
             frames_per_queue: self.frames_per_queue,
             frame_size: self.frame_size,
+            huge_pages: self.huge_pages,
             tick: self.tick,
             hash_seed: self.hash_seed,
         };

@@ -17,6 +17,7 @@ impl Display for Summary<'_> {
             ports,
             workers,
             idle,
+            huge_pages,
             control,
             forwarding,
             next_hop,
@@ -47,6 +48,7 @@ impl Display for Summary<'_> {
             Workers::Cores(cores) => row(f, "cores", &format!("one on each of {}", list(cores)))?,
         }
         row(f, "idle", idle)?;
+        row(f, "huge_pages", huge_pages)?;
         let Control { socket, metrics } = control;
         writeln!(f, "control")?;
         row(f, "socket", &socket.as_ref().map_or_else(|| "none".into(), |path| path.display().to_string()))?;

@@ -99,7 +99,7 @@ impl Config {
 }
 
 /// Names what there is, or the first of it.
-fn few(all: impl ExactSizeIterator<Item: ToString>) -> String {
+pub(crate) fn few(all: impl ExactSizeIterator<Item: ToString>) -> String {
     const FEW: usize = 8;
     let more = all.len().saturating_sub(FEW);
     let names: Vec<String> = all.take(FEW).map(|one| one.to_string()).collect();

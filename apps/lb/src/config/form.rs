@@ -7,8 +7,8 @@ use serde::Serialize;
 
 use super::key::Network;
 use super::{
-    Attach, Check, Config, Connections, Forwarding, Fragments, HashOn, Idle, MacAddress, Mode, Port, Probe,
-    Protocol, Queues, Real, RealState, ServerIdIn, Time, Tls, VERSION, Vip, Workers,
+    Attach, Check, Config, Connections, Forwarding, Fragments, HashOn, HugePages, Idle, MacAddress, Mode,
+    Port, Probe, Protocol, Queues, Real, RealState, ServerIdIn, Time, Tls, VERSION, Vip, Workers,
 };
 
 impl Config {
@@ -55,6 +55,7 @@ struct WorkersForm {
     count: Option<u16>,
     cores: Option<Vec<u16>>,
     idle: Idle,
+    huge_pages: HugePages,
 }
 
 #[derive(Serialize)]
@@ -167,6 +168,7 @@ impl FileForm {
             ports: _,
             workers,
             idle,
+            huge_pages,
             control,
             forwarding,
             next_hop,
@@ -181,7 +183,7 @@ impl FileForm {
         Self {
             version: VERSION,
             port: Vec::new(),
-            workers: WorkersForm::of(workers, *idle),
+            workers: WorkersForm::of(workers, *idle, *huge_pages),
             control: ControlForm {
                 // It came out of a file, which is UTF-8.
                 socket: control.socket.as_ref().map_or_else(none, |path| path.display().to_string()),
@@ -213,13 +215,13 @@ impl PortForm {
 }
 
 impl WorkersForm {
-    fn of(workers: &Workers, idle: Idle) -> Self {
+    fn of(workers: &Workers, idle: Idle, huge_pages: HugePages) -> Self {
         let (count, cores) = match workers {
             Workers::Auto => (None, None),
             Workers::Count(count) => (Some(count.get()), None),
             Workers::Cores(cores) => (None, Some(cores.clone())),
         };
-        Self { count, cores, idle }
+        Self { count, cores, idle, huge_pages }
     }
 }
 

@@ -7,7 +7,7 @@ use afx::stage::balancer::maglev::TableSize;
 
 use super::diagnostic::Problem;
 use super::reader::Section;
-use super::{Attach, Connections, Idle, Maglev, Mode, Port, Queues, Workers, times, values};
+use super::{Attach, Connections, HugePages, Idle, Maglev, Mode, Port, Queues, Workers, times, values};
 
 pub(super) fn ports(root: &Section<'_>) -> Vec<Port> {
     let sections = root.sections("port");
@@ -42,11 +42,12 @@ pub(super) fn ports(root: &Section<'_>) -> Vec<Port> {
     ports
 }
 
-pub(super) fn workers(root: &Section<'_>) -> (Workers, Idle) {
-    let Some(section) = root.section("workers") else { return (Workers::Auto, Idle::Busy) };
+pub(super) fn workers(root: &Section<'_>) -> (Workers, Idle, HugePages) {
+    let Some(section) = root.section("workers") else { return (Workers::Auto, Idle::Busy, HugePages::Auto) };
     let count = section.optional("count", values::count);
     let cores = section.optional("cores", values::cores);
     let idle = section.value("idle", |value| values::word(value, Idle::WORDS));
+    let huge_pages = section.value("huge_pages", |value| values::word(value, HugePages::WORDS));
     section.finish();
     let workers = match (count, cores) {
         (Some(count), Some(cores)) => {
@@ -63,7 +64,7 @@ pub(super) fn workers(root: &Section<'_>) -> (Workers, Idle) {
         (None, Some(cores)) => Workers::Cores(cores.into_inner()),
         (None, None) => Workers::Auto,
     };
-    (workers, idle.unwrap_or(Idle::Busy))
+    (workers, idle.unwrap_or(Idle::Busy), huge_pages.unwrap_or(HugePages::Auto))
 }
 
 pub(super) fn maglev(root: &Section<'_>) -> Maglev {

@@ -8,9 +8,10 @@ use serde_json::Value;
 
 use super::protocol::{
     Ask, Changed, Connection, ConnectionsEnd, ConnectionsWanted, DrainEnd, DrainProgress, Explanation,
-    RealDrain, RealState, VipName,
+    RealDrain, RealState, VipKey,
 };
 use super::{Connections, Later, Next, Operator};
+use crate::config::few;
 
 /// Steps of a walk through connections in one turn: some hundred microseconds.
 const STEPS: usize = 4096;
@@ -166,18 +167,12 @@ fn log(what: &str, peer: Option<Peer>, changed: &Result<Changed, String>) {
 }
 
 /// An error that helps where there is no such VIP.
-fn known(vip: &VipName, operator: &mut dyn Operator) -> Result<(), String> {
+fn known(vip: &VipKey, operator: &mut dyn Operator) -> Result<(), String> {
     let vips = operator.vips();
     if vips.iter().any(|known| known.vip == *vip) {
         return Ok(());
     }
-    let names: Vec<_> = vips.iter().take(5).map(|known| known.vip.to_string()).collect();
-    Err(match vips.len() {
-        0 => format!("there is no VIP {vip}, and no other"),
-        1 => format!("there is no VIP {vip}; there is {}", names[0]),
-        2..=5 => format!("there is no VIP {vip}; there are {}", names.join(", ")),
-        _ => format!("there is no VIP {vip}; there are {}, …", names.join(", ")),
-    })
+    Err(format!("there is no VIP {vip}; there are: {}", few(vips.iter().map(|known| known.vip))))
 }
 
 fn explain(later: &mut Later<Explanation>, since: Instant) -> Step {

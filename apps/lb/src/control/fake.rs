@@ -47,13 +47,13 @@ fn mac(last: u8) -> Mac {
     Mac(afx::packet::MacAddress([2, 0, 0, 0, 0, last]))
 }
 
-fn vip(name: &str) -> VipName {
+fn vip(name: &str) -> VipKey {
     name.parse().unwrap()
 }
 
 fn reals() -> Vec<RealStatus> {
     let web = vip("198.51.100.10:443/tcp");
-    let real = |vip: VipName, last: u8, weight: u32, share: f64| RealStatus {
+    let real = |vip: VipKey, last: u8, weight: u32, share: f64| RealStatus {
         vip,
         address: IpAddr::from([10, 0, 0, last]),
         state: RealState::Up,
@@ -264,9 +264,9 @@ impl Fake {
         Ok(Changed { changes: vec![change.into()], warnings: Vec::new() })
     }
 
-    fn find(&mut self, vip: &VipName, address: &IpAddr) -> Result<&mut RealStatus, String> {
+    fn find(&mut self, vip: &VipKey, address: &IpAddr) -> Result<&mut RealStatus, String> {
         let found = self.reals.iter_mut().find(|real| (&real.vip, &real.address) == (vip, address));
-        found.ok_or_else(|| format!("{vip} has no real {address}"))
+        found.ok_or_else(|| format!("the VIP {vip} has no real {address}"))
     }
 }
 
@@ -400,22 +400,22 @@ impl Operator for Fake {
         self.asked.push(Ask::Reload {});
         Ok(Changed {
             changes: vec![
-                "real 10.0.0.12 in 198.51.100.10:443/tcp: weight 100 -> 200".into(),
-                "real 10.0.0.16 in 198.51.100.10:443/tcp: added with weight 100".into(),
+                "vip 198.51.100.10:443/tcp: real 10.0.0.12 weight 100 -> 200".into(),
+                "vip 198.51.100.10:443/tcp: real 10.0.0.16 added, weight 100".into(),
             ],
             warnings: vec!["10.0.0.16 in 198.51.100.10:443/tcp cannot be reached: no route to it".into()],
         })
     }
 
     fn real_add(&mut self, add: &RealAdd) -> Result<Changed, String> {
-        let change =
-            format!("real {} in {}: added with weight {}", add.real, add.vip, add.weight.unwrap_or(100));
+        let weight = add.weight.unwrap_or(100);
+        let change = format!("vip {}: real {} added, weight {weight}", add.vip, add.real);
         self.changes(Ask::RealAdd(add.clone()), &change)
     }
 
     fn real_remove(&mut self, real: &RealNamed) -> Result<Changed, String> {
         self.find(&real.vip, &real.real)?;
-        let change = format!("real {} in {}: removed", real.real, real.vip);
+        let change = format!("vip {}: real {} removed", real.vip, real.real);
         self.changes(Ask::RealRemove(real.clone()), &change)
     }
 
@@ -425,7 +425,7 @@ impl Operator for Fake {
             return Ok(Changed::default());
         }
         let change =
-            format!("real {} in {}: weight {} -> {}", weight.real, weight.vip, real.weight, weight.weight);
+            format!("vip {}: real {} weight {} -> {}", weight.vip, weight.real, real.weight, weight.weight);
         self.changes(Ask::RealWeight(weight.clone()), &change)
     }
 
@@ -441,14 +441,14 @@ impl Operator for Fake {
         if real.state == RealState::Up {
             real.drain = None;
         }
-        let change = format!("real {} in {}: up -> drain", drain.real, drain.vip);
+        let change = format!("vip {}: real {} state up -> drain", drain.vip, drain.real);
         self.changes(Ask::RealDrain(drain.clone()), &change)
     }
 
     fn real_undrain(&mut self, real: &RealNamed) -> Result<Changed, String> {
         let found = self.find(&real.vip, &real.real)?;
         (found.drain, found.state) = (None, RealState::Up);
-        let change = format!("real {} in {}: drain -> up", real.real, real.vip);
+        let change = format!("vip {}: real {} state drain -> up", real.vip, real.real);
         self.changes(Ask::RealUndrain(real.clone()), &change)
     }
 

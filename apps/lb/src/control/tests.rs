@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::fake::{Balancer, Fake, SOON};
-use super::protocol::{Ask, VipName};
+use super::protocol::Ask;
 
 fn error(balancer: &Balancer, request: &Value) -> String {
     balancer.client().call(request).unwrap_err().to_string()
@@ -22,7 +22,7 @@ fn what_is_not_understood_is_said() {
         (json!({"do": 7}), "not understood"),
         (json!({"do": "status", "loud": true}), "unknown field `loud`"),
         (json!({"do": "reals", "vips": []}), "unknown field `vips`"),
-        (json!({"do": "reals", "vip": "198.51.100.10"}), "names no VIP: it has no protocol"),
+        (json!({"do": "reals", "vip": "198.51.100.10"}), "names no VIP: the protocol is missing"),
         (json!({"do": "real-add", "vip": "192.0.2.1:1/tcp"}), "missing field `real`"),
         (
             json!({"do": "real-weight", "vip": "192.0.2.1:1/tcp", "real": "10.0.0.1", "weight": 65536}),
@@ -141,25 +141,6 @@ fn who_waits_at_the_end_is_told() {
     balancer.stop();
     let error = waiting.join().unwrap().unwrap_err().to_string();
     assert_eq!(error, "the program ended before it had answered");
-}
-
-#[test]
-fn a_vips_name_is_read_as_it_is_written() {
-    for name in [
-        "198.51.100.10:443/tcp",
-        "[2001:db8::10]:443/udp",
-        "198.51.100.0/24:443/tcp",
-        "[fc00:1::/96]:*/udp",
-        "0.0.0.0/0:*/tcp",
-    ] {
-        assert_eq!(name.parse::<VipName>().unwrap().to_string(), name);
-    }
-    assert_eq!("198.51.100.10/32:1/tcp".parse::<VipName>().unwrap().to_string(), "198.51.100.10:1/tcp");
-    for text in ["", "/", ":/tcp", "[]:1/tcp", "[198.51.100.10]:1/tcp", "1.2.3.4:65536/tcp", "1.2.3.4:1/tcp "]
-    {
-        let error = text.parse::<VipName>().unwrap_err().to_string();
-        assert!(error.contains("Expected is a name such as 198.51.100.10:443/tcp"), "{error}");
-    }
 }
 
 #[test]

@@ -10,12 +10,11 @@ use afx::stage::balancer::{RealState, RealStats};
 
 use super::Operation;
 use super::rates::Rate;
-use super::{name, vip_named};
-use crate::config::{self, Queues};
+use crate::config::{self, Queues, VipKey};
 use crate::control::protocol::{
-    ChecksStatus, ConfigurationStatus, Counter, DownBy, Drain, Drops, Fact, Fragments, HashOn, Health,
-    HealthState, Mac, NextHop, PortStatus, RealState as Shown, RealStatus, ServerIdIn, Status, TableStatus,
-    Totals, Traffic, VipName, VipStatus, VipSummary, WorkerStatus,
+    ChecksStatus, ConfigurationStatus, Counter, DownBy, Drain, Drops, Fact, Health, HealthState, Mac,
+    NextHop, PortStatus, RealState as Shown, RealStatus, Status, TableStatus, Totals, Traffic, VipStatus,
+    VipSummary, WorkerStatus,
 };
 use crate::service::plan::vip_of;
 use crate::service::{Health as Found, Standing};
@@ -181,22 +180,10 @@ impl Operation {
                 })
             });
             VipStatus {
-                vip: name(vip_of(vip)),
-                hash: match vip.hash {
-                    config::HashOn::FiveTuple => HashOn::FiveTuple,
-                    config::HashOn::Source => HashOn::Source,
-                    config::HashOn::DestinationPort => HashOn::DestinationPort,
-                },
-                server_id: match vip.server_id {
-                    config::ServerIdIn::None => ServerIdIn::None,
-                    config::ServerIdIn::Quic => ServerIdIn::Quic,
-                    config::ServerIdIn::TcpOption => ServerIdIn::TcpOption,
-                    config::ServerIdIn::UdpHeader => ServerIdIn::UdpHeader,
-                },
-                fragments: match vip.fragments {
-                    config::Fragments::Drop => Fragments::Drop,
-                    config::Fragments::Together => Fragments::Together,
-                },
+                vip: vip.key(),
+                hash: vip.hash,
+                server_id: vip.server_id,
+                fragments: vip.fragments,
                 ping: vip.ping,
                 check: vip.check.as_ref().map(|check| check.probe.kind().to_string()),
                 reals: vip.reals.len() as u64,
@@ -221,8 +208,8 @@ impl Operation {
     }
 
     /// One real of a VIP.
-    pub(super) fn show_one(&self, vip: &VipName, address: IpAddr) -> Option<RealStatus> {
-        let vip = self.service.config().vips.iter().find(|other| vip_of(other) == vip_named(vip))?;
+    pub(super) fn show_one(&self, vip: &VipKey, address: IpAddr) -> Option<RealStatus> {
+        let vip = self.service.config().vip(vip)?;
         let real = vip.reals.iter().find(|real| real.address == address)?;
         Some(self.show_real(vip, real, &self.shown()))
     }
@@ -254,7 +241,7 @@ impl Operation {
             config::RealState::Up | config::RealState::Drain => DownBy::Check,
         };
         RealStatus {
-            vip: name(vip_of(vip)),
+            vip: vip.key(),
             address: real.address,
             state: match state {
                 RealState::Up => Shown::Up,

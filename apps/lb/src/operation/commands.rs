@@ -4,13 +4,11 @@
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use afx::packet::Protocol;
-
 use super::{Operation, Refused};
 use crate::config::{self, Config, MacAddress, Real, VipKey};
 use crate::control::protocol::{
-    Changed, ConfigText, ConnectionsWanted, Counter, Explanation, Flow, Fragments, HashOn, RealAdd,
-    RealDrain, RealNamed, RealStatus, RealWeight, ServerIdIn, Status, VipAdd, VipName, VipNamed, VipStatus,
+    Changed, ConfigText, ConnectionsWanted, Counter, Explanation, Flow, RealAdd, RealDrain, RealNamed,
+    RealStatus, RealWeight, Status, VipAdd, VipNamed, VipStatus,
 };
 use crate::control::{Connections, Later, Operator};
 
@@ -42,7 +40,7 @@ impl Operator for Operation {
         self.show_reals()
     }
 
-    fn real(&mut self, vip: &VipName, real: &IpAddr) -> Option<RealStatus> {
+    fn real(&mut self, vip: &VipKey, real: &IpAddr) -> Option<RealStatus> {
         self.show_one(vip, *real)
     }
 
@@ -82,23 +80,23 @@ impl Operator for Operation {
             address: add.real,
             weight: add.weight.unwrap_or(WEIGHT),
             state: config::RealState::Up,
-            next_hop: add.next_hop.map(|mac| MacAddress(mac.0.0)),
+            next_hop: add.next_hop.map(MacAddress::from),
             server_ids: Vec::new(),
             sources: Vec::new(),
         };
-        self.put(self.service.config().add_real(&key(&add.vip), real)?)
+        self.put(self.service.config().add_real(&add.vip, real)?)
     }
 
     fn real_remove(&mut self, real: &RealNamed) -> Result<Changed, String> {
-        self.put(self.service.config().remove_real(&key(&real.vip), real.real)?)
+        self.put(self.service.config().remove_real(&real.vip, real.real)?)
     }
 
     fn real_weight(&mut self, weight: &RealWeight) -> Result<Changed, String> {
-        self.put(self.service.config().set_weight(&key(&weight.vip), weight.real, weight.weight)?)
+        self.put(self.service.config().set_weight(&weight.vip, weight.real, weight.weight)?)
     }
 
     fn real_drain(&mut self, drain: &RealDrain) -> Result<Changed, String> {
-        let vip = key(&drain.vip);
+        let vip = drain.vip;
         let drained = self.service.config().set_state(&vip, drain.real, config::RealState::Drain)?;
         let mut changed = self.put(drained)?;
         let deadline = drain.deadline_seconds.map(Duration::from_secs_f64);
@@ -115,39 +113,19 @@ impl Operator for Operation {
     }
 
     fn real_undrain(&mut self, real: &RealNamed) -> Result<Changed, String> {
-        self.put(self.service.config().set_state(&key(&real.vip), real.real, config::RealState::Up)?)
+        self.put(self.service.config().set_state(&real.vip, real.real, config::RealState::Up)?)
     }
 
     fn vip_add(&mut self, add: &VipAdd) -> Result<Changed, String> {
-        let mut vip = config::Vip::new(key(&add.vip));
-        vip.hash = match add.hash {
-            Some(HashOn::Source) => config::HashOn::Source,
-            Some(HashOn::DestinationPort) => config::HashOn::DestinationPort,
-            Some(HashOn::FiveTuple) | None => config::HashOn::FiveTuple,
-        };
-        vip.server_id = match add.server_id {
-            Some(ServerIdIn::Quic) => config::ServerIdIn::Quic,
-            Some(ServerIdIn::TcpOption) => config::ServerIdIn::TcpOption,
-            Some(ServerIdIn::UdpHeader) => config::ServerIdIn::UdpHeader,
-            Some(ServerIdIn::None) | None => config::ServerIdIn::None,
-        };
-        vip.fragments = match add.fragments {
-            Some(Fragments::Together) => config::Fragments::Together,
-            Some(Fragments::Drop) | None => config::Fragments::Drop,
-        };
+        let mut vip = config::Vip::new(add.vip);
+        vip.hash = add.hash.unwrap_or(vip.hash);
+        vip.server_id = add.server_id.unwrap_or(vip.server_id);
+        vip.fragments = add.fragments.unwrap_or(vip.fragments);
         vip.ping = add.ping.unwrap_or(false);
         self.put(self.service.config().add_vip(vip)?)
     }
 
     fn vip_remove(&mut self, vip: &VipNamed) -> Result<Changed, String> {
-        self.put(self.service.config().remove_vip(&key(&vip.vip))?)
+        self.put(self.service.config().remove_vip(&vip.vip)?)
     }
-}
-
-fn key(name: &VipName) -> VipKey {
-    let protocol = match name.protocol {
-        Protocol::UDP => config::Protocol::Udp,
-        _ => config::Protocol::Tcp,
-    };
-    VipKey { network: name.network, port: name.port, protocol }
 }

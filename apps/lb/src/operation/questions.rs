@@ -9,7 +9,7 @@ use afx::stage::balancer::connections::{Connection as Entry, State};
 use afx::stage::balancer::real::RealId;
 use afx::stage::balancer::{Answer, How, Inspection, Leaving, RealState, Services, Vip};
 
-use super::{Operation, name};
+use super::{Operation, key};
 use crate::config::Forwarding;
 use crate::control::protocol::{
     self, Connection, ConnectionState, ConnectionsWanted, Explanation, Flow, How as Shown, Known, Mac,
@@ -122,7 +122,7 @@ impl Explainer {
         };
         Explanation {
             flow: self.flow.clone(),
-            vip: found.vip.map(name),
+            vip: found.vip.map(key),
             real: named.map(|(_, address)| *address),
             real_state: state.copied().map(shown_state),
             how: found.how.map(|how| match how {
@@ -191,7 +191,7 @@ impl Connections for Walk {
                     let named = self.names.get(&connection.real);
                     return Next::Connection(Connection {
                         worker: worker.index(),
-                        vip: named.map(|(vip, _)| name(*vip)),
+                        vip: named.map(|(vip, _)| key(*vip)),
                         real: named.map(|(_, address)| *address),
                         state: connection_state(connection.state),
                         idle_seconds: connection.idle.as_secs_f64(),

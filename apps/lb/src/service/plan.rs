@@ -6,7 +6,7 @@ use afx::stage::balancer::{
     Definition, Forwarding, Fragments, HashOn, Options, RealDefinition, RealState, ServerIdIn, Settings,
     TooBig, Vip, VipOptions,
 };
-use afx::{Idle, Runtime, RuntimeBuilder};
+use afx::{HugePages, Idle, Runtime, RuntimeBuilder};
 use anyhow::Result;
 use ipnet::IpNet;
 
@@ -50,6 +50,10 @@ pub(crate) fn runtime(config: &Config) -> Result<RuntimeBuilder> {
     let mut builder = Runtime::builder().idle(match config.idle {
         config::Idle::Busy => Idle::Busy,
         config::Idle::Adaptive => Idle::ADAPTIVE,
+    });
+    builder = builder.huge_pages(match config.huge_pages {
+        config::HugePages::Auto => HugePages::Auto,
+        config::HugePages::Required => HugePages::Demand,
     });
     builder = match &config.workers {
         config::Workers::Auto => builder,

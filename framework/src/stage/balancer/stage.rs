@@ -35,7 +35,7 @@ pub struct Options {
 /// Over how many ticks the look at all reals is spread, that shows how many connections each has.
 const PUBLISH_OVER: usize = 64;
 
-/// Bytes of a huge page, on most machines.
+/// Bytes of a huge page, on most machines: a smaller table would gain nothing.
 const HUGE_PAGE: usize = 2 << 20;
 
 /// The load balancer of one worker. See the [module](super).
@@ -129,12 +129,7 @@ impl Balancer {
         let connections = Connections::new(options.capacity, options.timeouts);
         let bytes = connections.memory_bytes();
         if connections.page_kind() == PageKind::Normal && bytes >= HUGE_PAGE {
-            tracing::info!(
-                worker = build.worker().index(),
-                "the connection table lies on ordinary pages, where looking into it takes longer: {} huge \
-                 pages of 2 MiB more would hold it (vm.nr_hugepages)",
-                bytes.div_ceil(HUGE_PAGE)
-            );
+            build.on_ordinary_pages("the connection table", bytes);
         }
         Self {
             connections,

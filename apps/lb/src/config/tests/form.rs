@@ -24,6 +24,7 @@ attach = "auto"
 
 [workers]
 idle = "busy"
+huge_pages = "auto"
 
 [control]
 socket = "/run/afx-lb.sock"
@@ -163,7 +164,7 @@ fn forwardings() -> impl Strategy<Value = Forwarding> {
     })
 }
 
-fn machines() -> impl Strategy<Value = (Vec<Port>, Workers, Idle, Control)> {
+fn machines() -> impl Strategy<Value = (Vec<Port>, Workers, Idle, HugePages, Control)> {
     let counts = (1..=4096u16).prop_map(|count| NonZeroU16::new(count).expect("it is not 0"));
     let queues = prop_oneof![Just(Queues::All), counts.clone().prop_map(Queues::First)];
     let port = (queues, word(Mode::WORDS), word(Attach::WORDS));
@@ -180,7 +181,7 @@ fn machines() -> impl Strategy<Value = (Vec<Port>, Workers, Idle, Control)> {
     let metrics =
         option::of((prop_oneof![v4([127, 0]), v6(0xfe80)], 1..=u16::MAX).prop_map(SocketAddr::from));
     let control = (socket, metrics).prop_map(|(socket, metrics)| Control { socket, metrics });
-    (ports, workers, word(Idle::WORDS), control)
+    (ports, workers, word(Idle::WORDS), word(HugePages::WORDS), control)
 }
 
 fn tables() -> impl Strategy<Value = (Maglev, Connections)> {
@@ -323,11 +324,12 @@ fn configs() -> impl Strategy<Value = Config> {
     let hop = (option::of(macs()), option::of(576..=65_535u32));
     (machines(), tables(), way, hop, icmp, decapsulate).prop_map(
         |(machine, (maglev, connections), (forwarding, vips), (next_hop, client_mtu), icmp, decapsulate)| {
-            let (ports, workers, idle, control) = machine;
+            let (ports, workers, idle, huge_pages, control) = machine;
             Config {
                 ports,
                 workers,
                 idle,
+                huge_pages,
                 control,
                 forwarding,
                 next_hop,

@@ -7,7 +7,7 @@ use clap::{Args, Subcommand};
 
 use super::super::protocol::{
     Ask, ConnectionState, ConnectionsWanted, CountersWanted, Flow, Fragments, HashOn, MAX_WEIGHT, Mac,
-    Protocol, RealAdd, RealDrain, RealNamed, RealWeight, RealsWanted, ServerIdIn, VipAdd, VipName, VipNamed,
+    Protocol, RealAdd, RealDrain, RealNamed, RealWeight, RealsWanted, ServerIdIn, VipAdd, VipKey, VipNamed,
 };
 
 /// How many connections are listed, unless told otherwise.
@@ -22,13 +22,13 @@ pub(crate) enum Ctl {
     Reals {
         /// Those of this VIP alone.
         #[arg(long, value_name = "VIP")]
-        vip: Option<VipName>,
+        vip: Option<VipKey>,
     },
     /// Lists connections. The tables keep a hash of each flow, not its addresses: `afx-lb explain` finds a given flow.
     Connections {
         /// Those of this VIP alone.
         #[arg(long, value_name = "VIP")]
-        vip: Option<VipName>,
+        vip: Option<VipKey>,
         /// Those of this real alone.
         #[arg(long, value_name = "ADDRESS")]
         real: Option<IpAddr>,
@@ -71,7 +71,7 @@ pub(crate) enum Ctl {
 pub(crate) enum Real {
     /// Adds a real to a VIP.
     Add {
-        vip: VipName,
+        vip: VipKey,
         address: IpAddr,
         /// Its share of new flows, relative to the others'.
         #[arg(long, value_name = "NUMBER", default_value_t = 100, value_parser = weight())]
@@ -81,17 +81,17 @@ pub(crate) enum Real {
         next_hop: Option<Mac>,
     },
     /// Takes a real out at once; its connections go to others.
-    Remove { vip: VipName, address: IpAddr },
+    Remove { vip: VipKey, address: IpAddr },
     /// Gives a real another weight.
     Weight {
-        vip: VipName,
+        vip: VipKey,
         address: IpAddr,
         #[arg(value_parser = weight())]
         weight: u32,
     },
     /// Gives a real no new flows any more; its connections stay.
     Drain {
-        vip: VipName,
+        vip: VipKey,
         address: IpAddr,
         /// After so long its connections go to others: 30s, 5m, 2h.
         #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
@@ -101,7 +101,7 @@ pub(crate) enum Real {
         wait: bool,
     },
     /// Gives a real new flows again.
-    Undrain { vip: VipName, address: IpAddr },
+    Undrain { vip: VipKey, address: IpAddr },
 }
 
 /// What can be done with a VIP.
@@ -109,7 +109,7 @@ pub(crate) enum Real {
 pub(crate) enum Vip {
     /// Adds a VIP, without reals at first.
     Add {
-        vip: VipName,
+        vip: VipKey,
         /// What of a flow decides which real it gets; by default all of it.
         #[arg(long, value_name = "FIELDS")]
         hash: Option<HashOn>,
@@ -124,7 +124,7 @@ pub(crate) enum Vip {
         ping: bool,
     },
     /// Takes a VIP and its reals out. Its packets go to the kernel then.
-    Remove { vip: VipName },
+    Remove { vip: VipKey },
 }
 
 fn weight() -> clap::builder::RangedI64ValueParser<u32> {

@@ -144,7 +144,7 @@ fn a_vip_without_reals_and_a_filter_that_nothing_passes_say_so() {
     same(&printed_by(&Balancer::start(nothing.clone()), "ctl vips", PLAIN), "There is no VIP.\n");
     same(
         &printed_by(&Balancer::start(nothing), "ctl reals --vip 192.0.2.1:1/tcp", PLAIN),
-        "afx-lb: there is no VIP 192.0.2.1:1/tcp, and no other\n",
+        "afx-lb: there is no VIP 192.0.2.1:1/tcp; there are: none\n",
     );
 }
 
@@ -220,19 +220,19 @@ fn changes_are_told_and_reach_the_balancer() {
     same(
         &said("ctl reload"),
         "\
-real 10.0.0.12 in 198.51.100.10:443/tcp: weight 100 -> 200
-real 10.0.0.16 in 198.51.100.10:443/tcp: added with weight 100
+vip 198.51.100.10:443/tcp: real 10.0.0.12 weight 100 -> 200
+vip 198.51.100.10:443/tcp: real 10.0.0.16 added, weight 100
 warning: 10.0.0.16 in 198.51.100.10:443/tcp cannot be reached: no route to it
 ",
     );
     same(
         &said(&format!("ctl real weight {vip} 10.0.0.11 7")),
-        "real 10.0.0.11 in 198.51.100.10:443/tcp: weight 100 -> 7\n",
+        "vip 198.51.100.10:443/tcp: real 10.0.0.11 weight 100 -> 7\n",
     );
     same(&said(&format!("ctl real weight {vip} 10.0.0.12 200")), "Nothing to change: all is so already.\n");
     same(
         &said(&format!("ctl real remove {vip} 10.0.0.99")),
-        "afx-lb: 198.51.100.10:443/tcp has no real 10.0.0.99\n",
+        "afx-lb: the VIP 198.51.100.10:443/tcp has no real 10.0.0.99\n",
     );
     said(&format!("ctl real add {vip} 10.0.0.16 --weight 5 --next-hop 02:00:00:00:00:16"));
     said("ctl vip add [2001:db8::11]:443/udp --hash source --server-id quic --fragments together --ping");
@@ -292,14 +292,14 @@ fn a_drain_that_is_waited_for_shows_how_far_it_is() {
         &drained(PLAIN),
         "\
 10.0.0.11 in 198.51.100.10:443/tcp drains: 5,000 connections, 5m 0s left
-real 10.0.0.11 in 198.51.100.10:443/tcp: up -> drain
+vip 198.51.100.10:443/tcp: real 10.0.0.11 state up -> drain
 Drained after TIME: no connection is left.
 ",
     );
     assert_eq!(
         drained(COLOUR),
         "\r10.0.0.11 in 198.51.100.10:443/tcp drains: 5,000 connections, 5m 0s left\u{1b}[K\r\u{1b}[K\
-         real 10.0.0.11 in 198.51.100.10:443/tcp: up -> drain\n\
+         vip 198.51.100.10:443/tcp: real 10.0.0.11 state up -> drain\n\
          Drained after TIME: no connection is left.\n"
     );
 }
@@ -339,15 +339,12 @@ fn a_line_that_makes_no_sense_is_refused_before_anything_is_asked() {
         assert_eq!(error.exit_code(), 2);
         error.to_string()
     };
-    assert!(refused("ctl reals --vip 198.51.100.10:443").contains("it has no protocol"));
-    assert!(refused("ctl reals --vip 198.51.100.10/tcp").contains("it has no port"));
-    assert!(
-        refused("ctl vip add 198.51.100.10/24:443/tcp")
-            .contains("bits set after the prefix (198.51.100.0/24)")
-    );
-    assert!(refused("ctl vip add 2001:db8::1:443/tcp").contains("an IPv6 address stands in brackets"));
+    assert!(refused("ctl reals --vip 198.51.100.10:443").contains("the protocol is missing"));
+    assert!(refused("ctl reals --vip 198.51.100.10/tcp").contains("the port is missing"));
+    assert!(refused("ctl vip add 198.51.100.10/24:443/tcp").contains("198.51.100.0/24"));
+    assert!(refused("ctl vip add 2001:db8::1:443/tcp").contains("an IPv6 address is written in brackets"));
     assert!(refused("ctl vip add 192.0.2.1:0/tcp").contains("1 to 65535"));
-    assert!(refused("ctl vip add 192.0.2.1:443/sctp").contains("neither tcp nor udp"));
+    assert!(refused("ctl vip add 192.0.2.1:443/sctp").contains("expected is tcp or udp"));
     assert!(refused("ctl real weight 192.0.2.1:443/tcp 10.0.0.1 65536").contains("65535"));
     assert!(refused("ctl real add 192.0.2.1:443/tcp 10.0.0.1 --next-hop 1").contains("is not a MAC address"));
     assert!(refused("ctl real drain 192.0.2.1:443/tcp 10.0.0.1 --deadline soon").contains("--deadline"));

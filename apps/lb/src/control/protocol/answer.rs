@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     ConnectionState, DownBy, Flow, Fragments, HashOn, HealthState, How, Mac, Method, RealState, ServerIdIn,
-    VipName,
+    VipKey,
 };
 
 /// How it goes.
@@ -144,7 +144,7 @@ pub(crate) struct TableStatus {
 /// A VIP in the status.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct VipSummary {
-    pub(crate) vip: VipName,
+    pub(crate) vip: VipKey,
     pub(crate) reals: u64,
     pub(crate) reals_up: u64,
     pub(crate) connections: u64,
@@ -168,7 +168,7 @@ pub(crate) struct ChecksStatus {
 /// A VIP.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct VipStatus {
-    pub(crate) vip: VipName,
+    pub(crate) vip: VipKey,
     pub(crate) hash: HashOn,
     pub(crate) server_id: ServerIdIn,
     pub(crate) fragments: Fragments,
@@ -187,7 +187,7 @@ pub(crate) struct VipStatus {
 /// A real of a VIP.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct RealStatus {
-    pub(crate) vip: VipName,
+    pub(crate) vip: VipKey,
     pub(crate) address: IpAddr,
     pub(crate) state: RealState,
     /// Of one that is down.
@@ -251,7 +251,7 @@ pub(crate) struct Connection {
     /// Whose table it is in.
     pub(crate) worker: usize,
     /// Null for a real that is gone.
-    pub(crate) vip: Option<VipName>,
+    pub(crate) vip: Option<VipKey>,
     /// Null for a real that is gone.
     pub(crate) real: Option<IpAddr>,
     pub(crate) state: ConnectionState,
@@ -285,7 +285,7 @@ pub(crate) struct Counter {
 pub(crate) struct Explanation {
     pub(crate) flow: Flow,
     /// The VIP that the flow goes to; null: none, and its packets are not taken.
-    pub(crate) vip: Option<VipName>,
+    pub(crate) vip: Option<VipKey>,
     /// The real; null: none, and its packets are dropped.
     pub(crate) real: Option<IpAddr>,
     pub(crate) real_state: Option<RealState>,

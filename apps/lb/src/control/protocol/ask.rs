@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Connection, ConnectionState, Fragments, HashOn, Mac, Protocol, ServerIdIn, VipName};
+use super::{Connection, ConnectionState, Fragments, HashOn, Mac, Protocol, ServerIdIn, VipKey};
 
 /// A request; `do` says which.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -85,7 +85,7 @@ pub(crate) const MAX_SECONDS: f64 = 100.0 * 24.0 * 60.0 * 60.0;
 pub(crate) struct RealsWanted {
     /// Those of this VIP alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) vip: Option<VipName>,
+    pub(crate) vip: Option<VipKey>,
 }
 
 /// Which counters.
@@ -103,7 +103,7 @@ pub(crate) struct CountersWanted {
 pub(crate) struct ConnectionsWanted {
     /// Those of this VIP alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) vip: Option<VipName>,
+    pub(crate) vip: Option<VipKey>,
     /// Those of reals with this address alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) real: Option<IpAddr>,
@@ -146,14 +146,14 @@ pub(crate) struct Flow {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct VipNamed {
-    pub(crate) vip: VipName,
+    pub(crate) vip: VipKey,
 }
 
 /// A real of a VIP.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct RealNamed {
-    pub(crate) vip: VipName,
+    pub(crate) vip: VipKey,
     pub(crate) real: IpAddr,
 }
 
@@ -161,7 +161,7 @@ pub(crate) struct RealNamed {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct RealAdd {
-    pub(crate) vip: VipName,
+    pub(crate) vip: VipKey,
     pub(crate) real: IpAddr,
     /// Its share of new flows; 100 without it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -175,7 +175,7 @@ pub(crate) struct RealAdd {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct RealWeight {
-    pub(crate) vip: VipName,
+    pub(crate) vip: VipKey,
     pub(crate) real: IpAddr,
     /// From 0 to 65535.
     pub(crate) weight: u32,
@@ -185,7 +185,7 @@ pub(crate) struct RealWeight {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct RealDrain {
-    pub(crate) vip: VipName,
+    pub(crate) vip: VipKey,
     pub(crate) real: IpAddr,
     /// After so long, connections that are left are cut: they go to other reals. Never, without it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -199,7 +199,7 @@ pub(crate) struct RealDrain {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct VipAdd {
-    pub(crate) vip: VipName,
+    pub(crate) vip: VipKey,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) hash: Option<HashOn>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
