@@ -28,7 +28,7 @@ pub(super) fn show(explanation: &Explanation, style: Style) -> String {
         let real = real.map_or_else(|| "a real that is gone".to_owned(), |real| real.to_string());
         fact("known", &format!("worker {worker} has it: {real}, {state}, idle for {}", time(*idle_seconds)));
     }
-    if known.is_empty() && vip.is_some() {
+    if known.is_empty() && real.is_some() {
         fact("known", "by no worker: the one that gets its first packet decides, as all would");
     }
     if let Some(outer) = outer {
