@@ -12,14 +12,25 @@ use crate::steering::Protocol;
 #[non_exhaustive]
 pub enum Error {
     /// The kernel did not accept a program or its maps. `log` is what libbpf and the verifier said, if anything.
-    #[error("the kernel does not load the {program} program: {source}{}{log}", if log.is_empty() { "" } else { "\n" })]
+    #[error("the kernel does not load the {program} program: {answer}{}{log}", if log.is_empty() { "" } else { "\n" })]
     Load {
         /// Which of the programs.
         program: &'static str,
         /// The kernel's answer.
-        source: io::Error,
+        answer: io::Error,
         /// What libbpf and the verifier said, several lines.
         log: String,
+    },
+
+    /// This process may not load programs.
+    #[error("loading the {program} program takes {}, which this process lacks", missing.join(", "))]
+    Rights {
+        /// Which of the programs.
+        program: &'static str,
+        /// The capabilities that are missing (capabilities(7)).
+        missing: Vec<&'static str>,
+        /// The kernel's answer.
+        source: io::Error,
     },
 
     /// Another XDP program holds the interface. Nothing was changed.
@@ -32,7 +43,10 @@ pub enum Error {
     },
 
     /// The interface does not take an XDP program in the mode asked for.
-    #[error("interface {ifindex} does not take an XDP program in {mode} mode: {source}")]
+    #[error(
+        "interface {ifindex} does not take an XDP program in {mode} mode{}",
+        if *mode == Attached::Native { "; generic mode works on any" } else { "" }
+    )]
     Attach {
         /// The interface.
         ifindex: u32,
@@ -43,7 +57,7 @@ pub enum Error {
     },
 
     /// The program in place could not be replaced or taken off. It stays.
-    #[error("the program on interface {ifindex} cannot be {action}: {source}")]
+    #[error("the program on interface {ifindex} cannot be {action}")]
     Link {
         /// The interface.
         ifindex: u32,
@@ -54,7 +68,7 @@ pub enum Error {
     },
 
     /// A map could not be written or read.
-    #[error("cannot {action}: {source}")]
+    #[error("cannot {action}")]
     Map {
         /// What was to be done.
         action: String,

@@ -52,11 +52,33 @@ pub(crate) fn with_log<T>(
     let before = set_print(Some((PrintLevel::Info, |_, text| lock(&LOG).push_str(&text))));
     let result = load();
     set_print(before);
-    result.map_err(|error| Error::Load {
-        program,
-        source: io_error(error),
-        log: lock(&LOG).trim_end().to_owned(),
+    result.map_err(|error| {
+        let answer = io_error(error);
+        let missing = missing_capabilities();
+        // The verifier's refusals look the same as those for want of a right, which change what it accepts.
+        if answer.kind() == io::ErrorKind::PermissionDenied && !missing.is_empty() {
+            return Error::Rights { program, missing, source: answer };
+        }
+        Error::Load { program, answer, log: lock(&LOG).trim_end().to_owned() }
     })
+}
+
+/// The capabilities that loading takes: BPF at all, programs that compute with pointers, programs for networks. Numbers
+/// are those of `linux/capability.h`.
+const NEEDED: [(u32, &str); 3] = [(39, "CAP_BPF"), (38, "CAP_PERFMON"), (12, "CAP_NET_ADMIN")];
+/// Stands for each of them.
+const SYS_ADMIN: u32 = 21;
+
+/// Those that the calling thread lacks. None where the kernel does not tell.
+fn missing_capabilities() -> Vec<&'static str> {
+    let status = std::fs::read_to_string("/proc/thread-self/status").unwrap_or_default();
+    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    let Some(set) = effective.and_then(|set| u64::from_str_radix(set.trim(), 16).ok()) else {
+        return Vec::new();
+    };
+    let has = |number: u32| set >> number & 1 == 1;
+    let lacks = |(number, name): (u32, _)| (!has(number) && !has(SYS_ADMIN)).then_some(name);
+    NEEDED.into_iter().filter_map(lacks).collect()
 }
 
 static LOG: Mutex<String> = Mutex::new(String::new());
@@ -67,6 +89,6 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// The error of a step that prepares a load.
-pub(crate) fn load_error(program: &'static str, source: io::Error) -> Error {
-    Error::Load { program, source, log: String::new() }
+pub(crate) fn load_error(program: &'static str, answer: io::Error) -> Error {
+    Error::Load { program, answer, log: String::new() }
 }

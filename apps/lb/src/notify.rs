@@ -4,13 +4,13 @@ use std::time::{Duration, Instant};
 
 use sd_notify::NotifyState;
 
-use crate::service::Service;
+use crate::operation::Operation;
 
 /// How often the status line is looked at.
 const STATUS_EVERY: Duration = Duration::from_secs(1);
 
-/// What a reload may take: building many large tables keeps the main loop for that long.
-const RELOAD_WITHIN: Duration = Duration::from_secs(60);
+/// What may take so long that there is no sign of life meanwhile: building many large tables keeps the main loop.
+const LONG_WORK: Duration = Duration::from_secs(60);
 
 /// Asked for again and again while draining, which may take longer than the manager waits for a service to stop.
 const STOP_WITHIN: Duration = Duration::from_secs(30);
@@ -23,7 +23,6 @@ pub(crate) struct Notifier {
     next_status: Instant,
     /// The status line last sent.
     status: String,
-    reload_failed: bool,
     stopping: bool,
 }
 
@@ -37,15 +36,14 @@ impl Notifier {
             watchdog: limit.map(|limit| Watchdog::new(limit, now)),
             next_status: now,
             status: String::new(),
-            reload_failed: false,
             stopping: false,
         }
     }
 
     /// Traffic is let in.
-    pub(crate) fn ready(&mut self, service: &Service) {
+    pub(crate) fn ready(&mut self, operation: &Operation) {
         if !self.mute {
-            self.status = self.line(service);
+            self.status = self.line(operation);
             send(&[NotifyState::Ready, NotifyState::Status(&self.status)]);
         }
     }
@@ -57,19 +55,18 @@ impl Notifier {
         }
         // The manager asks for the time to know this reload from one before it.
         match NotifyState::monotonic_usec_now() {
-            Ok(now) => send(&[NotifyState::Reloading, now, extend(RELOAD_WITHIN)]),
+            Ok(now) => send(&[NotifyState::Reloading, now]),
             Err(error) => tracing::warn!("the service manager is not told of the reload: {error}"),
         }
     }
 
     /// A reload has ended; what is in force balances.
-    pub(crate) fn reloaded(&mut self, service: &Service, done: bool) {
-        self.reload_failed = !done;
+    pub(crate) fn reloaded(&mut self, operation: &Operation) {
         if self.stopping {
             return;
         }
-        self.ready(service);
-        // The next sign of life ends the time that the reload was given, with which a stall would go unseen.
+        self.ready(operation);
+        // A stall would go unseen in the time that the reload was given.
         if let Some(watchdog) = &mut self.watchdog {
             watchdog.next = Instant::now();
         }
@@ -84,13 +81,14 @@ impl Notifier {
     }
 
     /// To be called in each turn of the main loop: says that this and the workers live, and what has changed.
-    pub(crate) fn turn(&mut self, service: &Service) {
+    pub(crate) fn turn(&mut self, operation: &Operation) {
         if self.mute {
             return;
         }
         let now = Instant::now();
         if let Some(watchdog) = &mut self.watchdog {
-            let turns = || service.running().stats().workers.iter().map(|worker| worker.turns).collect();
+            let turns =
+                || operation.service().running().stats().workers.iter().map(|worker| worker.turns).collect();
             match watchdog.look(now, turns) {
                 Look::Early => {}
                 Look::Alive => send(&[NotifyState::Watchdog]),
@@ -104,7 +102,7 @@ impl Notifier {
             return;
         }
         self.next_status = now + STATUS_EVERY;
-        let status = self.line(service);
+        let status = self.line(operation);
         if self.stopping {
             send(&[NotifyState::Status(&status), extend(STOP_WITHIN)]);
         } else if status != self.status {
@@ -113,22 +111,31 @@ impl Notifier {
         self.status = status;
     }
 
-    fn line(&self, service: &Service) -> String {
+    fn line(&self, operation: &Operation) -> String {
+        let service = operation.service();
         if self.stopping {
             let table = service.monitor().table();
             let connections = table.connections.saturating_sub(table.closing);
             return format!("stopping; {connections} {} left", plural(connections, "connection"));
         }
-        let vips = service.config().vips.len();
         let (serving, reals) = service.reals();
-        balancing(vips, serving, reals)
-            + if self.reload_failed { "; the last reload failed, see the log" } else { "" }
+        balancing(service.config().vips.len(), serving, reals, operation.failed_reload())
     }
 }
 
-fn balancing(vips: usize, serving: usize, reals: usize) -> String {
+/// Something begins that may keep the main loop. The next sign of life ends the time that this gives.
+pub(crate) fn long_work() {
+    send(&[extend(LONG_WORK)]);
+}
+
+fn balancing(vips: usize, serving: usize, reals: usize, failed_reload: Option<&str>) -> String {
     let (vip, real) = (plural(vips as u64, "VIP"), plural(reals as u64, "real"));
-    format!("balancing {vips} {vip} over {serving} of {reals} {real}")
+    let mut line = format!("balancing {vips} {vip} over {serving} of {reals} {real}");
+    // One line, whatever an error is made of.
+    if let Some(why) = failed_reload.and_then(|why| why.lines().next()) {
+        line += &format!("; the newest reload failed: {why}");
+    }
+    line
 }
 
 fn plural(count: u64, word: &str) -> String {
@@ -230,7 +237,8 @@ mod tests {
 
     #[test]
     fn the_status_is_one_line_of_plain_english() {
-        assert_eq!(balancing(2, 3, 4), "balancing 2 VIPs over 3 of 4 reals");
-        assert_eq!(balancing(1, 0, 1), "balancing 1 VIP over 0 of 1 real");
+        assert_eq!(balancing(2, 3, 4, None), "balancing 2 VIPs over 3 of 4 reals");
+        let failed = balancing(1, 0, 1, Some("it is wrong\nREADY=1"));
+        assert_eq!(failed, "balancing 1 VIP over 0 of 1 real; the newest reload failed: it is wrong");
     }
 }

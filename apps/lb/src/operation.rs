@@ -16,6 +16,7 @@ use afx::stage::balancer::Vip;
 use anyhow::Result;
 
 use crate::config::{self, Change, Config, Diagnostic, Outcome, VipKey};
+use crate::notify;
 use crate::service::Service;
 use rates::Rates;
 
@@ -72,6 +73,11 @@ impl Operation {
         &self.file
     }
 
+    /// Why the newest reload failed, if it did.
+    pub(crate) fn failed_reload(&self) -> Option<&str> {
+        self.failed_reload.as_deref()
+    }
+
     /// Says where metrics are served.
     pub(crate) fn set_metrics(&mut self, address: SocketAddr) {
         self.metrics = Some(address);
@@ -103,6 +109,7 @@ impl Operation {
         for warning in &diagnostics {
             tracing::warn!("{warning}");
         }
+        notify::long_work();
         let changes = self.service.reload(config.clone()).map_err(|error| {
             self.failed_reload = Some(format!("{error:#}"));
             Refused::Failed(error)

@@ -90,7 +90,7 @@ fn serve(
     drain: Duration,
 ) -> Result<()> {
     let mut notifier = Notifier::new();
-    notifier.ready(operation.service());
+    notifier.ready(&operation);
     let mut end = End::default();
     let mut changes = operation.service().resolver_changes().clone();
     let mut events = operation.service().health_events().clone();
@@ -105,8 +105,8 @@ fn serve(
             match signal {
                 SIGHUP => {
                     notifier.reloading();
-                    let done = reload(&mut operation);
-                    notifier.reloaded(operation.service(), done);
+                    reload(&mut operation);
+                    notifier.reloaded(&operation);
                 }
                 _ => {
                     if end.begin(drain) {
@@ -126,7 +126,7 @@ fn serve(
         if let Err(error) = operation.turn() {
             tracing::error!("{error:#}");
         }
-        notifier.turn(operation.service());
+        notifier.turn(&operation);
     }
     // Nobody is let in any more who would ask a balancer that is gone.
     drop(control);
@@ -186,13 +186,11 @@ fn open_connections(operation: &Operation) -> u64 {
     table.connections.saturating_sub(table.closing)
 }
 
-/// Whether what the file says is in force now.
-fn reload(operation: &mut Operation) -> bool {
+fn reload(operation: &mut Operation) {
     match operation.load() {
         Ok(changes) => {
             changes.iter().for_each(|change| tracing::info!("{change}"));
             tracing::info!("reloaded {}", operation.file().display());
-            return true;
         }
         Err(Refused::Invalid(diagnostics)) => {
             diagnostics.iter().for_each(|diagnostic| eprintln!("{diagnostic}\n"));
@@ -201,5 +199,4 @@ fn reload(operation: &mut Operation) -> bool {
         }
         Err(Refused::Failed(error)) => tracing::error!("not reloaded: {error:#}"),
     }
-    false
 }

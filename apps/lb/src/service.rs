@@ -238,11 +238,17 @@ impl Service {
         &self.config
     }
 
-    /// How many reals take new flows, and how many there are.
+    /// How many reals get new flows, and how many there are.
     pub(crate) fn reals(&self) -> (usize, usize) {
         let now = Instant::now();
+        let resolutions = self.resolver.snapshot();
         let reals = || self.config.vips.iter().flat_map(|vip| vip.reals.iter().map(move |real| (vip, real)));
-        let serving = reals().filter(|(vip, real)| self.standings.now(vip, real, now).0 == RealState::Up);
+        let serving = reals().filter(|(vip, real)| {
+            let chosen = real.weight > 0 || !real.sources.is_empty() || !real.server_ids.is_empty();
+            chosen
+                && self.standings.now(vip, real, now).0 == RealState::Up
+                && ways::hop(&self.config, real, &self.interfaces, &resolutions).is_some()
+        });
         (serving.count(), reals().count())
     }
 

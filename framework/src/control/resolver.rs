@@ -7,6 +7,10 @@
 //! are followed by the one who knows them best. It asks anew whenever routes, rules, addresses, links, or the
 //! neighbours concerned change, and every few seconds besides, so that a lost notification does no lasting harm.
 //!
+//! Nor does the kernel learn from what routers say of AF_XDP traffic. The resolver has it learn the path MTUs of IPv6
+//! for IP in IP and IP in UDP ("packet too big", RFC 8201), for packets from an address that is this machine's: the MTU
+//! of a [`NextHop`] is the path's as far as it is known. That takes CAP_NET_RAW.
+//!
 //! Nor does AF_XDP traffic keep neighbour entries alive. The resolver has the kernel do it
 //! (`NTF_EXT_MANAGED`, Linux 5.16; before that it triggers the probes itself). When it stops, or a next hop
 //! is no longer needed, it removes the entries that it added and takes its mark from the others: the
@@ -24,6 +28,7 @@ use crossbeam::channel::{Receiver, Sender, bounded};
 mod events;
 mod kernel;
 mod neighbours;
+mod paths;
 mod watcher;
 
 /// How to reach an address.
@@ -39,7 +44,7 @@ pub struct NextHop {
     pub source: Option<IpAddr>,
     /// The router on the way; none when the address is on the interface's own link.
     pub gateway: Option<IpAddr>,
-    /// The largest IP packet in bytes that the route and the interface take.
+    /// The largest IP packet in bytes that the interface and the route take, and the path as far as is known.
     pub mtu: u32,
 }
 

@@ -193,6 +193,12 @@ impl Port for XdpPort {
     fn prepare(&self, frame_size: usize) -> Result<Vec<u32>> {
         let index = nix::net::if_::if_nametoindex(self.interface.as_str())
             .map_err(|_| self.refused("there is no interface of that name in this network namespace"))?;
+        let is_up =
+            interface::is_up(&self.interface).map_err(|source| self.error("asking for its state", source))?;
+        if !is_up {
+            let name = &self.interface;
+            return Err(self.refused(format_args!("it is down: say `ip link set {name} up` first")));
+        }
         let queues = self.checked_queues()?;
         if matches!(self.steering, Steering::All) && !self.forced && carries_default_route(&self.interface) {
             return Err(self.refused(

@@ -20,12 +20,8 @@ pub(crate) enum Error {
         expected: &'static str,
     },
     /// The UMEM could not be created.
-    #[error("UMEM of {frames} frames of {frame_size} bytes: {step}")]
+    #[error("{step}")]
     Umem {
-        /// Frames it should have had.
-        frames: u32,
-        /// Bytes of a frame.
-        frame_size: u32,
         /// What was being done.
         step: &'static str,
         /// The kernel's answer.

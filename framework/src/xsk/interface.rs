@@ -95,6 +95,16 @@ pub(crate) fn mtu(interface: &str) -> io::Result<u32> {
     Ok(data[0])
 }
 
+/// Whether an interface was set up, whatever its carrier.
+///
+/// # Errors
+/// The kernel's.
+pub(crate) fn is_up(interface: &str) -> io::Result<bool> {
+    // SAFETY: SIOCGIFFLAGS writes a short.
+    let data = unsafe { ask(interface, libc::SIOCGIFFLAGS, [0u16; 12]) }?;
+    Ok(i32::from(data[0]) & libc::IFF_UP != 0)
+}
+
 #[cfg(test)]
 mod tests {
     #[test]

@@ -108,12 +108,9 @@ impl Umem {
     /// kernel refuses. Too few huge pages are no error: see [`pages`](Self::pages).
     pub(crate) fn new(config: UmemConfig) -> Result<Self, Error> {
         let library_config = config.check()?;
-        let failed = |step| {
-            let (frames, frame_size) = (config.frames, config.frame_size);
-            move |source| Error::Umem { frames, frame_size, step, source }
-        };
+        let preferred = config.numa_node.map(Preferred::new).transpose();
         let _preferred =
-            config.numa_node.map(Preferred::new).transpose().map_err(failed("prefer the NUMA node"))?;
+            preferred.map_err(|source| Error::Umem { step: "preferring their NUMA node", source })?;
 
         // A size that is no multiple of the page cannot be unmapped.
         let huge = config.huge_pages.then(huge_page_size).flatten().and_then(|size| {
@@ -130,7 +127,7 @@ impl Umem {
             Some(made) => made,
             None => {
                 let made = create(library_config, config.frames, false)
-                    .map_err(failed("map and register it (this needs root or CAP_NET_RAW, and memory)"))?;
+                    .map_err(|source| Error::Umem { step: registering(&source), source })?;
                 (made, config.frames, Pages::Normal)
             }
         };
@@ -166,6 +163,18 @@ impl Umem {
 
     pub(super) fn completion_entries(&self) -> u32 {
         self.config.completion_entries
+    }
+}
+
+/// What is said of a UMEM that the kernel does not take. Two refusals have their known reasons (`xsk_create` in
+/// `net/xdp/xsk.c`, `xdp_umem_account_pages` in `xdp_umem.c`).
+fn registering(answer: &io::Error) -> &'static str {
+    match answer.raw_os_error() {
+        Some(libc::EPERM) => "an AF_XDP socket takes CAP_NET_RAW, which this process lacks",
+        Some(libc::ENOBUFS) => {
+            "they are more than this process may lock in memory: raise RLIMIT_MEMLOCK, or give it CAP_IPC_LOCK"
+        }
+        _ => "mapping and registering them",
     }
 }
 

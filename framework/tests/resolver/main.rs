@@ -2,11 +2,12 @@
 
 mod namespace;
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr, SocketAddrV6};
 use std::time::{Duration, Instant};
 
 use afx::control::resolver::{NextHop, Resolution, Resolver, Unresolved};
 use namespace::Namespace;
+use socket2::{Domain, Protocol, Socket, Type};
 
 /// A balancer with the interface `lan` (02::1, 10.0.0.1, 2001:db8::1), and a host at its other end with `eth`
 /// (02::2, 10.0.0.2, 2001:db8::2).
@@ -118,6 +119,43 @@ fn routes_are_followed_when_they_change() {
     network.balancer.ip("route add unreachable default table 100");
     network.balancer.ip("rule add to 192.0.2.0/24 table 100");
     expect_unresolved(&resolver, "192.0.2.7", Unresolved::NoRoute);
+}
+
+/// Sends an IPv6 packet that the kernel has no connection for, as tunnels on AF_XDP do.
+fn send_tunnelled(network: &Network, to: &'static str, carried: u8, length: u16) {
+    let (source, destination): (Ipv6Addr, Ipv6Addr) =
+        ("2001:db8::1".parse().expect("an address"), to.parse().expect("an address"));
+    let mut packet = vec![0x60, 0, 0, 0];
+    packet.extend_from_slice(&(length - 40).to_be_bytes());
+    packet.extend_from_slice(&[carried, 64]);
+    packet.extend_from_slice(&source.octets());
+    packet.extend_from_slice(&destination.octets());
+    packet.resize(length.into(), 0);
+    network.balancer.run(move || {
+        let raw = Socket::new(Domain::IPV6, Type::RAW, Some(Protocol::from(libc::IPPROTO_RAW)));
+        let to = SocketAddrV6::new(destination, 0, 0, 0);
+        raw.expect("root may").send_to(&packet, &to.into()).expect("it fits the first link");
+    });
+}
+
+#[test]
+fn the_mtu_of_a_path_is_learnt_from_what_routers_say_of_tunnels() {
+    let network = Network::new();
+    let far = Namespace::new();
+    network.host.link("far", &far, "eth");
+    network.host.ip("link set far mtu 1400");
+    network.host.ip("addr add fd00:9::1/64 dev far nodad");
+    network.host.sysctl("ipv6/conf/all/forwarding", "1");
+    network.balancer.ip("route add fd00:9::/64 via 2001:db8::2");
+    let resolver = network.resolver(&["fd00:9::41", "fd00:9::4", "fd00:9::17"]);
+    let adjacent = network.next_hop(2, "2001:db8::1", Some("2001:db8::2"));
+    for (to, carried) in [("fd00:9::41", 41), ("fd00:9::4", 4), ("fd00:9::17", 17)] {
+        expect_next_hop(&resolver, to, adjacent.clone());
+        // What fits teaches nothing.
+        send_tunnelled(&network, to, carried, 1400);
+        send_tunnelled(&network, to, carried, 1401);
+        expect_next_hop(&resolver, to, NextHop { mtu: 1400, ..adjacent.clone() });
+    }
 }
 
 #[test]

@@ -25,7 +25,7 @@ impl Server {
         let stop = Arc::new(AtomicBool::new(false));
         let stopping = stop.clone();
         let thread = std::thread::spawn(move || {
-            let mut buffer = [0; 2048];
+            let mut buffer = [0; 8192];
             while !stopping.load(Ordering::Relaxed) {
                 if let Ok((length, client)) = socket.recv_from(&mut buffer[1..]) {
                     buffer[0] = number;
@@ -49,11 +49,16 @@ pub(crate) struct Client(UdpSocket);
 
 impl Client {
     pub(crate) fn connect(client: &Host, vip: &str, port: u16) -> Self {
-        let address = SocketAddr::new(vip.parse::<IpAddr>().unwrap(), port);
-        let any: IpAddr = if address.is_ipv4() { [0; 4].into() } else { [0_u16; 8].into() };
+        let vip: IpAddr = vip.parse().unwrap();
+        let any: IpAddr = if vip.is_ipv4() { [0; 4].into() } else { [0_u16; 8].into() };
+        Self::connect_from(client, any, vip, port)
+    }
+
+    /// From this address of the client.
+    pub(crate) fn connect_from(client: &Host, from: IpAddr, vip: IpAddr, port: u16) -> Self {
         let connect = || {
-            let socket = UdpSocket::bind((any, 0))?;
-            socket.connect(address).map(|()| socket)
+            let socket = UdpSocket::bind((from, 0))?;
+            socket.connect((vip, port)).map(|()| socket)
         };
         let socket = client.run(connect).unwrap().unwrap();
         socket.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
@@ -71,16 +76,19 @@ impl Client {
 
     /// The number of the real that answers; asks again where nobody does.
     pub(crate) fn ask(&self) -> u8 {
-        let question = b"which real are you?";
+        self.ask_this(b"which real are you?")
+    }
+
+    /// As [`ask`](Self::ask), in these words. The answer repeats them.
+    pub(crate) fn ask_this(&self, question: &[u8]) -> u8 {
         let deadline = Instant::now() + PATIENCE;
+        let mut answer = [0; 8192];
         loop {
             self.0.send(question).unwrap();
-            let mut answer = [0; 64];
             match self.0.recv(&mut answer) {
-                Ok(length) => {
-                    assert_eq!(&answer[1..length], question);
-                    return answer[0];
-                }
+                // Late answers to what was asked before come as well.
+                Ok(length) if &answer[1..length] == question => return answer[0],
+                Ok(_) => {}
                 Err(error) => assert!(Instant::now() < deadline, "no answer: {error}"),
             }
         }

@@ -6,6 +6,7 @@ pub(crate) mod download;
 pub(crate) mod echo;
 
 use std::fs;
+use std::num::NonZero;
 use std::path::PathBuf;
 use std::sync::Mutex;
 use std::time::Duration;
@@ -62,11 +63,12 @@ impl Net {
         Self { client, lb, reals, switch, decaps: Mutex::default(), folder, bed }
     }
 
-    /// Has all reals take outer headers off.
+    /// Has all reals take outer headers off: those of IP in IP, and of IP in UDP to the usual port.
     pub(crate) fn decapsulate(&self) {
+        let options = DecapOptions { gue_port: NonZero::new(6080), ..DecapOptions::default() };
         for real in &self.reals {
             let index = real.interface_index("eth0").unwrap();
-            let decap = real.run(|| Decap::attach(index, &DecapOptions::default())).unwrap();
+            let decap = real.run(|| Decap::attach(index, &options)).unwrap();
             self.decaps.lock().unwrap().push(decap.unwrap());
         }
     }
@@ -109,7 +111,8 @@ impl Net {
     }
 
     pub(crate) fn has_xdp_program(&self) -> bool {
-        self.lb.xdp_program("eth0").unwrap().is_some()
+        let interfaces = self.lb.interfaces().unwrap();
+        interfaces.iter().any(|interface| self.lb.xdp_program(interface).unwrap().is_some())
     }
 
     /// That the balancer's own address answers: its kernel has all that is not for a VIP.
@@ -149,8 +152,22 @@ impl Balancer<'_> {
         self.stopped()
     }
 
-    /// Waits for its end, told already, and demands that it leaves everything as it was.
+    /// Waits for its end, told already, and demands that it leaves everything as it was, and has sent or dropped what it
+    /// received.
     pub(crate) fn stopped(self) -> Counts {
+        let counts = self.ended();
+        assert_eq!(counts.received, counts.sent + counts.dropped);
+        counts
+    }
+
+    /// As [`stop`](Self::stop), where it has told senders of packets that it dropped: what it sent, such answers
+    /// included.
+    pub(crate) fn stop_having_answered(self) -> Counts {
+        self.process.signal(Signal::SIGTERM).unwrap();
+        self.ended()
+    }
+
+    fn ended(self) -> Counts {
         let status = self.process.wait_within(PATIENCE).unwrap();
         assert_eq!(status.code(), Some(0), "{}", self.log());
         assert!(!self.net.has_xdp_program());
@@ -162,7 +179,7 @@ impl Balancer<'_> {
             field.unwrap_or_else(|| panic!("{name} in {line}")).parse().unwrap()
         };
         let counts = Counts { received: count("received"), sent: count("sent"), dropped: count("dropped") };
-        assert_eq!(counts.received, counts.sent + counts.dropped);
+        assert!(!self.net.socket().exists());
         self.net.own_address_answers();
         counts
     }

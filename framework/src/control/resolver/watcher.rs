@@ -14,6 +14,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use super::events::Events;
 use super::kernel::{Hop, Kernel, Link};
 use super::neighbours::Neighbours;
+use super::paths::Paths;
 use super::{NextHop, Resolution, Resolutions, Shared, Unresolved, lock};
 
 /// Everything is looked up at least this often: a safety net, and what asks silent neighbours again.
@@ -27,6 +28,7 @@ pub(super) struct Watcher {
     shared: Arc<Shared>,
     woken: PipeReader,
     events: Events,
+    paths: Paths,
     kernel: Kernel,
     neighbours: Neighbours,
     /// The next hops in use.
@@ -40,6 +42,7 @@ impl Watcher {
             woken,
             // Subscribed before the first question: no change falls in between.
             events: Events::subscribe()?,
+            paths: Paths::follow(),
             kernel: Kernel::open()?,
             neighbours: Neighbours::default(),
             hops: BTreeSet::new(),
@@ -75,15 +78,19 @@ impl Watcher {
     /// Waits for a notification, a new set of addresses, or the end.
     fn wait(&mut self, at_most: Duration) -> io::Result<Wake> {
         let timeout = PollTimeout::try_from(at_most.as_millis() + 1).unwrap_or(PollTimeout::MAX);
-        let mut descriptors = [
+        let mut descriptors = vec![
             PollFd::new(self.woken.as_fd(), PollFlags::POLLIN),
             PollFd::new(self.events.as_fd(), PollFlags::POLLIN),
         ];
+        // Errors are told without being asked for.
+        descriptors.extend(self.paths.as_fds().map(|path| PollFd::new(path, PollFlags::empty())));
         match poll(&mut descriptors, timeout) {
             Ok(_) | Err(nix::errno::Errno::EINTR) => {}
             Err(error) => return Err(error.into()),
         }
-        let [woken, notified] = descriptors.map(|descriptor| descriptor.any().unwrap_or(false));
+        let has = |descriptor: &PollFd<'_>| descriptor.any().unwrap_or(false);
+        let (woken, notified) = (has(&descriptors[0]), has(&descriptors[1]));
+        let learnt = descriptors[2..].iter().any(has);
         let mut wake = Wake::Irrelevant;
         if woken {
             if self.woken.read(&mut [0; 64])? == 0 {
@@ -92,6 +99,10 @@ impl Watcher {
             wake = Wake::Relevant;
         }
         if notified && self.events.drain(|hop| self.hops.contains(&hop))? {
+            wake = Wake::Relevant;
+        }
+        if learnt {
+            self.paths.drain();
             wake = Wake::Relevant;
         }
         Ok(wake)
