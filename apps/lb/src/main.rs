@@ -71,6 +71,7 @@ enum Command {
         options: client::Options,
     },
     /// Looks into a running balancer, and changes it until the next reload.
+    #[command(after_help = client::NAMES)]
     Ctl {
         #[command(flatten)]
         options: client::Options,
