@@ -26,6 +26,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 
 use crate::config::{self, Change, Config};
 use crate::service::plan;
+use crate::text::number;
 use crate::{BAD_INPUT, check};
 use files::Target;
 use network::Network;
@@ -306,7 +307,7 @@ impl Progress {
         if let Some(shown) = &mut self.shown
             && shown.elapsed() >= SHOW_EVERY
         {
-            eprint!("\r{came} of {} packets", self.packets);
+            eprint!("\r{} of {} packets", number(came), number(self.packets));
             *shown = Instant::now();
         }
     }

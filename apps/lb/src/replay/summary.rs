@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use afx::Time;
 
+use crate::text::number;
+
 /// What was counted.
 #[derive(Debug, Default)]
 pub(super) struct Summary {
@@ -53,21 +55,28 @@ impl Summary {
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let span = self.span.map_or(Duration::ZERO, |(first, last)| last - first);
-        writeln!(f, "{:<30} {:>12}   {:.3} s of traffic", "packets in", self.packets, span.as_secs_f64())?;
-        for (verdict, reasons) in [("tx", "sent"), ("drop", "dropped"), ("pass", "passed")]
-            .map(|(verdict, word)| ((verdict, word), self.verdicts.get(verdict).cloned().unwrap_or_default()))
+        let span = format!("{:.3} s of traffic", span.as_secs_f64());
+        line(f, "packets in", self.packets, &span)?;
+        for (verdict, name) in
+            [("tx", "  tx (sent)"), ("drop", "  drop (dropped)"), ("pass", "  pass (passed)")]
         {
-            let (verdict, word) = verdict;
-            let total: u64 = reasons.values().sum();
-            let more = if verdict == "tx" { format!("   {} written", self.written) } else { String::new() };
-            writeln!(f, "  {:<28} {total:>12}{more}", format!("{verdict} ({word})"))?;
-            for (reason, count) in reasons.iter().filter(|(reason, _)| !reason.is_empty()) {
+            let reasons = self.verdicts.get(verdict);
+            let total = reasons.map_or(0, |reasons| reasons.values().sum());
+            let written = format!("{} written", number(self.written));
+            line(f, name, total, if verdict == "tx" { &written } else { "" })?;
+            let named = reasons.into_iter().flatten().filter(|(reason, _)| !reason.is_empty());
+            for (reason, count) in named {
                 let sentence = self.sentences.get(reason).map_or("", String::as_str);
-                writeln!(f, "    {reason:<26} {count:>12}   {sentence}")?;
+                line(f, &format!("    {reason}"), *count, sentence)?;
             }
         }
         Ok(())
     }
+}
+
+fn line(f: &mut fmt::Formatter<'_>, name: &str, count: u64, more: &str) -> fmt::Result {
+    let line = format!("{name:<30} {:>13}   {more}", number(count));
+    writeln!(f, "{}", line.trim_end())
 }
 
 #[cfg(test)]
@@ -87,12 +96,12 @@ mod tests {
         let table =
             summary.explained(|name| (name == "balancer.too_big").then(|| "It is long.".into())).to_string();
         let expected = "\
-packets in                                4   3.000 s of traffic
-  tx (sent)                               2   3 written
-  drop (dropped)                          1
-    balancer.too_big                      1   It is long.
-  pass (passed)                           1
-    not_steered                           1   Not for the balancer: the kernel's stack has it.
+packets in                                 4   3.000 s of traffic
+  tx (sent)                                2   3 written
+  drop (dropped)                           1
+    balancer.too_big                       1   It is long.
+  pass (passed)                            1
+    not_steered                            1   Not for the balancer: the kernel's stack has it.
 ";
         assert_eq!(table, expected);
     }

@@ -87,11 +87,11 @@ fn every_packet_has_a_line_that_says_what_became_of_it() {
     }
     for part in [
         "own MAC address 02:00:00:00:00:00, MTU 1500, next hop 02:00:00:00:00:01\n",
-        "packets in                               10   0.090 s of traffic",
-        "tx (sent)                               4   5 written",
-        "drop (dropped)                          3",
-        "balancer.no_real                      1   ",
-        "not_steered                           2   ",
+        "packets in                                10   0.090 s of traffic",
+        "tx (sent)                                4   5 written",
+        "drop (dropped)                           3",
+        "balancer.no_real                       1   ",
+        "not_steered                            2   ",
     ] {
         assert_eq!(said.matches(part).count(), 1, "{part} in:\n{said}");
     }

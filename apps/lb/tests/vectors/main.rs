@@ -22,11 +22,7 @@ use wire::Flow;
 
 #[test]
 fn vectors_of_the_folder_pass() {
-    let folder = std::env::var_os("AFX_VECTORS").map_or_else(
-        || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/vectors")),
-        PathBuf::from,
-    );
-    let report = run(&folder);
+    let report = run(&folder());
     // Past the test harness, which shows what a test prints only if it fails.
     let mut out = std::io::stdout().lock();
     let said = writeln!(out, "\n{}", report.lines.join("\n"));
@@ -38,6 +34,14 @@ fn vectors_of_the_folder_pass() {
         report.wrong.len(),
         report.wrong.join("\n")
     );
+}
+
+/// Where the vectors are. A relative path begins at the workspace's folder: tests run in their package's, wherever cargo was
+/// called.
+fn folder() -> PathBuf {
+    let named = std::env::var_os("AFX_VECTORS").unwrap_or_else(|| "../shared/vectors".into());
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).expect("this is apps/lb of it");
+    workspace.join(named)
 }
 
 /// What there is to say of a folder of vectors.
