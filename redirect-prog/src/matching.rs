@@ -62,6 +62,8 @@ struct End {
     address: IpAddr,
     protocol: Protocol,
     port: Port,
+    /// It is a fragment's destination, or that of a packet with options.
+    flowless: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,6 +87,9 @@ impl End {
             Port::None => false,
             Port::Unknown => self.protocol.has_ports(),
         };
+        if rule.is_flowless() {
+            return contains && self.flowless;
+        }
         contains
             && rule.protocol().is_none_or(|protocol| protocol == self.protocol)
             && rule.port().is_none_or(has_port)
@@ -101,7 +106,8 @@ fn ends(packet: &[u8]) -> Option<(End, Option<End>)> {
         _ if ip.protocol.has_ports() => Port::Is(u16_at(packet, ip.payload + 2)?),
         _ => Port::None,
     };
-    let to = End { address: ip.destination, protocol: ip.protocol, port };
+    let flowless = ip.fragment || ip.options;
+    let to = End { address: ip.destination, protocol: ip.protocol, port, flowless };
     Some((to, quoted(packet, header, &ip)))
 }
 
@@ -126,7 +132,7 @@ fn quoted(packet: &[u8], header: Header, error: &Ip) -> Option<End> {
         },
         _ => Port::None,
     };
-    Some(End { address: ip.source, protocol: ip.protocol, port })
+    Some(End { address: ip.source, protocol: ip.protocol, port, flowless: false })
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -143,6 +149,8 @@ struct Ip {
     protocol: Protocol,
     /// First fragments too, but not whole packets that have a fragment header (RFC 6946).
     fragment: bool,
+    /// IPv4's: the extension headers of IPv6 are no options.
+    options: bool,
     payload: usize,
 }
 
@@ -184,6 +192,7 @@ fn read_ipv4(packet: &[u8], at: usize) -> Option<Ip> {
         destination: address::<4>(header, 16)?,
         protocol: Protocol(header[9]),
         fragment: u16_at(header, 6)? & 0x3fff != 0,
+        options: words > 5,
         payload: at + words * 4,
     })
 }
@@ -198,6 +207,7 @@ fn read_ipv6(packet: &[u8], at: usize) -> Option<Ip> {
         destination: address::<16>(header, 24)?,
         protocol: Protocol(header[6]),
         fragment: false,
+        options: false,
         payload: at + IPV6_LEN,
     };
     for _ in 0..=EXTENSION_HEADERS_MAX {

@@ -43,7 +43,7 @@ pub struct Options {
     /// [`Steering::All`], and with [`Steering::Match`] drop, since the kernel would answer with resets.
     pub on_stall: Option<OnStall>,
     /// Upper bound on the entries of each steering table (addresses and prefixes, of each version of IP): one a
-    /// rule, two for a rule with a port. While the steering changes, old and new must fit together.
+    /// rule, two for a rule with a port, one more for the addresses of flowless rules. While the steering changes, old and new must fit together.
     pub max_rules: u32,
     /// Upper bound on the prefixes of each version of IP in the blocklist.
     pub max_blocked: u32,
@@ -58,7 +58,7 @@ impl Default for Options {
             multi_buffer: false,
             stall_limit: Some(Duration::from_millis(500)),
             on_stall: None,
-            max_rules: 16_384,
+            max_rules: 32_768,
             max_blocked: 65_536,
         }
     }

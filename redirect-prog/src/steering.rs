@@ -28,6 +28,7 @@ pub struct Rule {
     to: IpNet,
     port: Option<u16>,
     protocol: Option<Protocol>,
+    flowless: bool,
 }
 
 impl Rule {
@@ -42,9 +43,24 @@ impl Rule {
             (Some(0), _) => RuleError::PortZero,
             (_, Some(Protocol(0))) => RuleError::ProtocolZero,
             (Some(_), Some(protocol)) if !protocol.has_ports() => RuleError::NoPorts(protocol),
-            _ => return Ok(Self { to, port, protocol }),
+            _ => return Ok(Self { to, port, protocol, flowless: false }),
         };
         Err(Error::Rule { to, reason })
+    }
+
+    /// A rule for what is sent to `to` and tells of no flow in the usual way: fragments, of any protocol, and IPv4
+    /// packets with options. For addresses of which a port is to take all that there is, beside rules that say what.
+    ///
+    /// ```
+    /// use afx_redirect::{Protocol, Rule, Steering};
+    ///
+    /// let vip = "192.0.2.1".parse::<std::net::IpAddr>().unwrap();
+    /// let https = Rule::new(vip, Some(443), Some(Protocol::TCP))?;
+    /// let steering = Steering::Match(vec![https, Rule::flowless(vip)]);
+    /// # Ok::<(), afx_redirect::Error>(())
+    /// ```
+    pub fn flowless(to: impl Into<IpNet>) -> Self {
+        Self { to: to.into().trunc(), port: None, protocol: None, flowless: true }
     }
 
     /// The destination addresses.
@@ -55,6 +71,11 @@ impl Rule {
     /// The destination port; `None` for any, and for protocols without ports.
     pub fn port(&self) -> Option<u16> {
         self.port
+    }
+
+    /// Whether it is for packets that tell of no flow, and for these alone: made by [`Rule::flowless`].
+    pub fn is_flowless(&self) -> bool {
+        self.flowless
     }
 
     /// The protocol above IP; `None` for any.

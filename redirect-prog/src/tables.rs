@@ -24,9 +24,10 @@ const STEERED: usize = 4;
 const BLOCKED4: usize = 4;
 const BLOCKED6: usize = 5;
 
-/// `ENTRY_MATCH`, `ENTRY_FRAGMENT` of redirect.bpf.c.
+/// `ENTRY_MATCH`, `ENTRY_FRAGMENT`, `ENTRY_FLOWLESS` of redirect.bpf.c.
 const MATCH: u32 = 1;
 const FRAGMENT: u32 = 2;
+const FLOWLESS: u32 = 4;
 
 /// The entries of all tables, as the kernel shall have them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -74,6 +75,10 @@ impl Tables {
         let host = to.prefix_len() == to.max_prefix_len();
         let table = &mut self.0[usize::from(!host) * 2 + usize::from(matches!(to, IpNet::V6(_)))];
         let protocol = rule.protocol().map_or(0, |protocol| protocol.0);
+        if rule.is_flowless() {
+            *table.entry(Key { port: 0, protocol: 0, to }).or_default() |= FLOWLESS;
+            return;
+        }
         *table.entry(Key { port: rule.port().unwrap_or(0), protocol, to }).or_default() |= MATCH;
         if rule.port().is_some() {
             *table.entry(Key { port: 0, protocol, to }).or_default() |= FRAGMENT;
@@ -84,8 +89,14 @@ impl Tables {
     pub(crate) fn classes(&self) -> u32 {
         let mut classes = 0;
         for (index, table) in self.0[..STEERED].iter().enumerate() {
-            for (key, _) in table.iter().filter(|(_, value)| *value & MATCH != 0) {
-                classes |= 1 << (index * 4 + usize::from(key.protocol == 0) * 2 + usize::from(key.port == 0));
+            for (key, value) in table {
+                if value & MATCH != 0 {
+                    let open = usize::from(key.protocol == 0) * 2 + usize::from(key.port == 0);
+                    classes |= 1 << (index * 4 + open);
+                }
+                if value & FLOWLESS != 0 {
+                    classes |= 1 << (STEERED * 4 + index);
+                }
             }
         }
         classes

@@ -8,6 +8,7 @@ mod log;
 mod manual;
 mod notify;
 mod operation;
+mod replay;
 mod run;
 mod service;
 mod text;
@@ -56,6 +57,9 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Runs the balancer over a capture instead of a network: writes the packets that it sends, and what became of each
+    /// packet and why. The same files give the same result. Needs no rights.
+    Replay(replay::Options),
     /// Shows the balancer at work: builds a client, the balancer and three web servers out of network namespaces,
     /// sends requests through it while one server is drained and brought back, and says what became of them.
     ///
@@ -67,6 +71,7 @@ enum Command {
         options: client::Options,
     },
     /// Looks into a running balancer, and changes it until the next reload.
+    #[command(after_help = client::NAMES)]
     Ctl {
         #[command(flatten)]
         options: client::Options,
@@ -97,10 +102,16 @@ enum Command {
 fn main() -> ExitCode {
     let Arguments { log_format, command } = Arguments::parse();
     // The demo says itself what happens; a line in between would break its table.
-    log::start(log_format, if matches!(command, Command::Demo(_)) { "error" } else { "info" });
+    let level = match command {
+        Command::Demo(_) => "error",
+        Command::Replay(_) => "warn",
+        _ => "info",
+    };
+    log::start(log_format, level);
     match command {
         Command::Run { config, drain } => run::run(&config, Duration::from_secs(drain)),
         Command::Check { config, json } => check::run(&config, json),
+        Command::Replay(options) => replay::run(&options),
         Command::Demo(options) => demo::run(&options),
         Command::Status { options } => client::run(&options, &Ask::Status {}),
         Command::Ctl { options, command } => client::run(&options, &command.into()),

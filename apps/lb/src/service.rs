@@ -47,6 +47,8 @@ pub(crate) struct Service {
     config: Config,
     standings: Standings,
     interfaces: Vec<Interface>,
+    /// The indices of the interfaces that ports are attached to.
+    attached: Vec<u32>,
     /// What workers are to know.
     services: Arc<Services>,
     /// What flows are hashed with.
@@ -89,6 +91,7 @@ impl Service {
             next_change: standings.next_change(&config, now),
             config,
             standings,
+            attached: interfaces.iter().map(|interface| interface.index).collect(),
             interfaces,
             services,
             hash_seed,
@@ -366,14 +369,20 @@ impl Service {
         Ok(())
     }
 
-    /// What keeps packets from reals, in sentences.
+    /// What keeps packets from coming or from going to reals, in sentences.
     fn obstacles(&self, resolutions: &Resolutions) -> BTreeSet<String> {
         let reals = self.config.vips.iter().flat_map(|vip| &vip.reals);
-        let sentence = |real: &config::Real| {
+        let unreachable = reals.filter_map(|real| {
             let why = ways::obstacle(&self.config, real, &self.interfaces, resolutions)?;
             Some(format!("the real {} is not reachable: {why}", real.address))
-        };
-        reals.filter_map(sentence).collect()
+        });
+        let gone = self.config.ports.iter().zip(&self.attached).filter_map(|(port, index)| {
+            // One that is there again under its name is another one.
+            let is_there = Interface::find(&port.interface).is_ok_and(|now| now.index == *index);
+            let what = "is gone: nothing comes in by it until afx-lb is started anew";
+            (!is_there).then(|| format!("the interface {} {what}", port.interface))
+        });
+        unreachable.chain(gone).collect()
     }
 
     /// Has the log say what keeps packets from reals, where it has not yet.

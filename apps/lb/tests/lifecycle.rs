@@ -186,3 +186,16 @@ fn draining_waits_for_connections_but_not_for_ever() {
     balancer.stop();
     drop(download);
 }
+
+#[test]
+fn an_interface_that_goes_is_told_of() {
+    let (net, _servers) = net("lb-gone");
+    let balancer = net.start(&web(&REALS), &[]);
+    assert!(!net.ask(&["status"]).contains("is gone"));
+    net.lb.ip("link delete eth0").unwrap();
+    wait_for("the log to say so", PATIENCE, || balancer.log().contains("the interface eth0 is gone"))
+        .unwrap();
+    assert!(net.ask(&["status"]).contains("the interface eth0 is gone"));
+    balancer.process.signal(Signal::SIGTERM).unwrap();
+    assert_eq!(balancer.process.wait_within(PATIENCE).unwrap().code(), Some(0), "{}", balancer.log());
+}

@@ -14,7 +14,10 @@ mod xdp;
 #[cfg(any(test, feature = "testing"))]
 pub use memory::{MemoryPeer, MemoryPort};
 #[cfg(feature = "pcap")]
-pub use pcap::PcapPort;
+pub use pcap::{
+    CaptureError, CaptureFormat, CaptureReader, CaptureWriter, Captured, Contents as CaptureContents,
+    PcapPort,
+};
 pub use xdp::XdpPort;
 
 pub use crate::xsk::{BusyPoll, Mode, ModeWanted};

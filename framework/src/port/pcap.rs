@@ -2,6 +2,7 @@
 
 mod file;
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -12,7 +13,8 @@ use crate::error::{Error, Result};
 use crate::mem::Pool;
 use crate::time::Time;
 use crate::worker::Memory;
-use file::{Input, Output};
+
+pub use file::{CaptureError, CaptureFormat, CaptureReader, CaptureWriter, Captured, Contents};
 
 /// A port that receives the packets of a capture file and writes what is sent to another, pcap or pcapng.
 ///
@@ -37,20 +39,21 @@ pub struct PcapPort {
     name: String,
     input: Option<PathBuf>,
     output: Option<PathBuf>,
+    one_a_turn: bool,
     /// Opened by `prepare`, taken by `open`.
     files: Mutex<Option<Files>>,
 }
 
 #[derive(Default)]
 struct Files {
-    input: Option<Input>,
-    output: Option<Output>,
+    input: Option<CaptureReader>,
+    output: Option<CaptureWriter>,
 }
 
 impl PcapPort {
     /// A port that receives nothing, and sends to nowhere, unless told.
     pub fn new(name: &str) -> Self {
-        Self { name: name.into(), input: None, output: None, files: Mutex::default() }
+        Self { name: name.into(), input: None, output: None, one_a_turn: false, files: Mutex::default() }
     }
 
     /// Receives the packets of this file. It is read once through when the runtime starts, so that one that is
@@ -67,7 +70,15 @@ impl PcapPort {
         self
     }
 
-    fn error(&self, doing: &str, path: &Path, source: file::Error) -> Error {
+    /// Receives at most one packet a turn, and none in the turn before each, which has the packet's time: stages' timers
+    /// that are due by then come first. What stages do does not depend on how packets fall into batches, then, and who
+    /// calls [`Inline::turn`](crate::Inline::turn) can do something between two packets.
+    pub fn one_a_turn(mut self) -> Self {
+        self.one_a_turn = true;
+        self
+    }
+
+    fn error(&self, doing: &str, path: &Path, source: CaptureError) -> Error {
         Error::port(&self.name, format!("{doing} {}", path.display()), source)
     }
 }
@@ -80,11 +91,13 @@ impl Port for PcapPort {
     fn prepare(&self, _frame_size: usize) -> Result<Vec<u32>> {
         let mut files = Files::default();
         if let Some(path) = &self.input {
-            let opened = Input::check(path).and_then(|()| Input::open(path));
+            let opened = CaptureReader::check(path).and_then(|_| CaptureReader::open(path));
             files.input = Some(opened.map_err(|error| self.error("reading", path, error))?);
         }
         if let Some(path) = &self.output {
-            files.output = Some(Output::create(path).map_err(|error| self.error("writing", path, error))?);
+            let created = File::create(path).map_err(CaptureError::from);
+            let writer = created.and_then(|file| CaptureWriter::new(file, CaptureFormat::of(path)));
+            files.output = Some(writer.map_err(|error| self.error("writing", path, error))?);
         }
         *self.files.lock().unwrap_or_else(PoisonError::into_inner) = Some(files);
         Ok(vec![0])
@@ -102,6 +115,8 @@ impl Port for PcapPort {
             output,
             next: None,
             clock: Time::ZERO,
+            one_a_turn: self.one_a_turn,
+            announced: false,
             room,
             whole: Vec::new(),
         };
@@ -112,11 +127,14 @@ impl Port for PcapPort {
 
 struct PcapQueue {
     name: String,
-    input: Option<Input>,
-    output: Option<Output>,
+    input: Option<CaptureReader>,
+    output: Option<CaptureWriter>,
     /// The packet that comes next.
-    next: Option<(Time, Vec<u8>)>,
+    next: Option<Captured>,
     clock: Time,
+    one_a_turn: bool,
+    /// With `one_a_turn`: the turn before the next packet is over.
+    announced: bool,
     /// Bytes that a frame takes.
     room: usize,
     /// A packet of several segments, put together to be written.
@@ -129,7 +147,7 @@ const SPAN: Duration = Duration::from_millis(1);
 impl PcapQueue {
     /// Reads the next packet.
     fn advance(&mut self) {
-        let next = self.input.as_mut().and_then(Input::next);
+        let next = self.input.as_mut().and_then(CaptureReader::next_packet);
         self.next = match next.transpose() {
             Ok(next) => next,
             Err(error) => {
@@ -137,9 +155,9 @@ impl PcapQueue {
                 None
             }
         };
-        if let Some((timestamp, _)) = &self.next {
+        if let Some(packet) = &self.next {
             // Captures of several cards are not always in order; time goes on all the same.
-            self.clock = self.clock.max(*timestamp);
+            self.clock = self.clock.max(packet.timestamp);
         }
     }
 
@@ -162,16 +180,22 @@ impl PcapQueue {
 impl Queue for PcapQueue {
     fn receive(&mut self, batch: &mut Batch, max: usize) -> Received {
         let mut received = Received::default();
-        let until = batch.now() + SPAN;
+        let (until, max) = match self.one_a_turn {
+            true if self.clock > batch.now() => return received,
+            true if !std::mem::replace(&mut self.announced, true) => return received,
+            true => (batch.now(), 1),
+            false => (batch.now() + SPAN, max),
+        };
         while received.packets < max
-            && let Some((timestamp, bytes)) = self.next.take_if(|_| self.clock <= until)
+            && let Some(packet) = self.next.take_if(|_| self.clock <= until)
         {
-            if self.deliver(batch, timestamp, &bytes) {
+            if self.deliver(batch, packet.timestamp, &packet.bytes) {
                 received.packets += 1;
-                received.bytes += bytes.len() as u64;
+                received.bytes += packet.bytes.len() as u64;
             } else {
                 received.no_frame += 1;
             }
+            self.announced = false;
             self.advance();
         }
         received
@@ -216,7 +240,7 @@ impl Queue for PcapQueue {
 
 impl Drop for PcapQueue {
     fn drop(&mut self) {
-        if let Some(Err(error)) = self.output.take().map(Output::finish) {
+        if let Some(Err(error)) = self.output.take().map(CaptureWriter::finish) {
             tracing::error!(port = self.name, %error, "the end of what was sent could not be written");
         }
     }

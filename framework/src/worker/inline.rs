@@ -31,6 +31,11 @@ impl<P: Pipeline> Inline<P> {
         self.turn.turn()
     }
 
+    /// Whether all ports have come to their end: no packet will ever come.
+    pub fn finished(&self) -> bool {
+        self.turn.finished()
+    }
+
     /// Turns until all ports have come to their end and nothing is left to do: for captures.
     pub fn run_to_end(&mut self) {
         while !self.turn.finished() {

@@ -3,11 +3,12 @@
 use std::net::SocketAddr;
 
 use afx::packet::{Builder, Protocol, TcpFlags};
+use afx::stage::balancer::{Forwarding, Fragments, HashOn, ServerIdIn, TooBig, VipOptions};
 use proptest::prelude::*;
 
-use crate::lab::{Lab, OWN_MAC, Real, Setup, vip};
+use crate::lab::{Lab, OWN_MAC, Real, Served, Setup, vip};
 use crate::outer::Outer;
-use crate::packets::{tcp, too_big, udp, written};
+use crate::packets::{tcp, too_big, udp, with_tcp_option, written};
 
 const VIP4: &str = "198.51.100.10:80";
 const VIP6: &str = "[2001:db8::10]:80";
@@ -167,6 +168,15 @@ fn seeds() -> Vec<Vec<u8>> {
         too_big(address(CLIENT6).ip(), address(VIP6), address(CLIENT6), Protocol::TCP),
         written(&ip.fragment(3, 0, true), &udp4(8)[34..]),
         [&tcp4()[..12], &[0x88, 0xa8, 0, 1, 0x81, 0, 0, 2], &tcp4()[12..]].concat(),
+        written(&Builder::echo(address(CLIENT4).ip(), address(VIP4).ip(), 1, 2), b"ping"),
+        written(&Builder::echo(address(CLIENT6).ip(), address(VIP6).ip(), 1, 2), b"ping"),
+        written(&ip.fragment(3, 8, false), b"the rest"),
+        udp(address(CLIENT6), address(VIP6), &[0x52, 0, 0, 1, 0, 0, 0, 0]),
+        udp(address(CLIENT4), address(VIP4), &[0xe0, 0, 0, 0, 1, 4, 0x40, 0, 0x40, 0]),
+        with_tcp_option(&tcp(address(CLIENT4), address(VIP4), TcpFlags::ACK), 1),
+        written(&Builder::ip(address(CLIENT4).ip(), [10, 9, 9, 9].into(), Protocol::IPV4), &tcp4()[14..]),
+        written(&Builder::ip(address(CLIENT4).ip(), [10, 9, 9, 9].into(), Protocol::IPV6), &tcp6()[14..]),
+        udp(address(CLIENT4), address("10.9.9.9:6080"), &udp4(20)[14..]),
     ]
 }
 
@@ -211,5 +221,54 @@ proptest! {
         prop_assert_eq!(stats.sent(), out.len() as u64);
         prop_assert_eq!(stats.dropped("no_verdict"), 0);
         prop_assert!(stats.drops().iter().all(|(name, _)| name.starts_with("parse.") || name.starts_with("balancer.")));
+    }
+
+    #[test]
+    fn nor_where_vips_ask_for_everything(packets in prop::collection::vec(any_bytes(), 1..150)) {
+        let mut lab = Lab::new(&demanding());
+        let out = lab.exchange(&packets);
+        for packet in &out {
+            // Back to whom it came from, or to a real.
+            let back = [&packet[6..12], &packet[..6]].concat();
+            if !packets.iter().any(|sent| sent.starts_with(&back)) {
+                prop_assert_eq!(Outer::decode(packet).source_mac, OWN_MAC.0);
+            }
+        }
+        let stats = lab.finish();
+        prop_assert_eq!(stats.received(), packets.len() as u64);
+        // A fragment may have waited until the end for its turn.
+        prop_assert!(stats.sent() >= out.len() as u64);
+        prop_assert!(stats.drops().iter().all(|(name, _)| name.starts_with("parse.") || name.starts_with("balancer.")));
+    }
+}
+
+/// VIPs that have packets looked into, answered, kept together and taken out of tunnels.
+fn demanding() -> Setup {
+    let reals = || vec![Real::new("10.0.0.11").server_id(1), Real::new("fd00::11").source("192.0.2.0/24")];
+    let options = |server_id| VipOptions {
+        hash: HashOn::Source,
+        server_id: Some(server_id),
+        answer_echo: true,
+        fragments: Fragments::Together,
+        udp_leaves_down: true,
+    };
+    let services = [
+        ("198.51.100.0/24:*/tcp", ServerIdIn::TcpOption),
+        ("198.51.100.0/24:*/udp", ServerIdIn::Quic),
+        ("[2001:db8::/64]:*/tcp", ServerIdIn::TcpOption),
+        ("[2001:db8::/64]:*/udp", ServerIdIn::UdpHeader),
+    ];
+    let served = |(text, place): (&str, _)| Served {
+        vip: text.parse().unwrap(),
+        options: options(place),
+        reals: reals(),
+    };
+    Setup {
+        vips: services.map(served).into(),
+        forwarding: Forwarding::Gue { source_v4: None, source_v6: None, port: 6080 },
+        too_big: TooBig { answer: true, per_second: 1000 },
+        client_mtu: Some(150),
+        decapsulate: vec!["10.9.9.9".parse().unwrap()],
+        ..Setup::new([])
     }
 }

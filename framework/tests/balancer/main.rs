@@ -4,7 +4,6 @@ mod answers;
 mod choice;
 mod fragments;
 mod hostile;
-mod katran;
 mod lab;
 mod model;
 mod outer;

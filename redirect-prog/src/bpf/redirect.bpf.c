@@ -35,10 +35,19 @@ const volatile __u32 stall_verdict = XDP_PASS;
 #define CLASSES_HOST6 4
 #define CLASSES_NET4 8
 #define CLASSES_NET6 12
+/* Besides, for each table: packets of which no flow can be told. */
+#define FLOWLESS_HOST4 16
+#define FLOWLESS_HOST6 17
+#define FLOWLESS_NET4 18
+#define FLOWLESS_NET6 19
 
-/* What a table entry stands for: it matches packets; it matches fragments, since some rule has a port. */
+/*
+ * What a table entry stands for: it matches packets; it matches fragments, since some rule has a port; it
+ * matches all packets of which no flow can be told.
+ */
 #define ENTRY_MATCH 1
 #define ENTRY_FRAGMENT 2
+#define ENTRY_FLOWLESS 4
 
 /* A table's key; 0 leaves port or protocol open. IPv4 uses a quarter of the address. */
 struct key {
@@ -242,6 +251,24 @@ static __always_inline bool match6(const struct in6_addr *address, __be16 port, 
 	       in_table(&nets6, &net, &net.key, CLASSES_NET6, port, protocol, precision);
 }
 
+/* Fragments and packets with options that are matched whatever they are. */
+static __always_inline bool flowless4(__be32 address)
+{
+	struct net_key net = { .prefix_length = 32 + 8 * ADDRESS4_SIZE, .key.address = { address } };
+
+	return (classes & 1 << FLOWLESS_HOST4 && found(&hosts4, &net.key, ENTRY_FLOWLESS)) ||
+	       (classes & 1 << FLOWLESS_NET4 && found(&nets4, &net, ENTRY_FLOWLESS));
+}
+
+static __always_inline bool flowless6(const struct in6_addr *address)
+{
+	struct net_key net = { .prefix_length = 32 + 8 * ADDRESS6_SIZE };
+
+	__builtin_memcpy(net.key.address, address, sizeof(net.key.address));
+	return (classes & 1 << FLOWLESS_HOST6 && found(&hosts6, &net.key, ENTRY_FLOWLESS)) ||
+	       (classes & 1 << FLOWLESS_NET6 && found(&nets6, &net, ENTRY_FLOWLESS));
+}
+
 struct ports {
 	__be16 source;
 	__be16 destination;
@@ -344,6 +371,8 @@ static __always_inline enum finding classify4(struct iphdr *ip, void *end)
 	}
 	if (match4(ip->daddr, port, packet.protocol, precision))
 		return STEERED;
+	if ((packet.fragment || ip->ihl > 5) && flowless4(ip->daddr))
+		return STEERED;
 	if (packet.protocol == IPPROTO_ICMP && !packet.fragment) {
 		void *quoted = packet.payload + ICMP_HEADER_SIZE;
 
@@ -383,6 +412,8 @@ static __always_inline enum finding classify6(struct xdp_md *ctx, struct ipv6hdr
 		precision = WITH_PORT;
 	}
 	if (match6(&ip->daddr, port, packet.protocol, precision))
+		return STEERED;
+	if (packet.fragment && flowless6(&ip->daddr))
 		return STEERED;
 	if (packet.protocol == IPPROTO_ICMPV6 && !packet.fragment) {
 		void *quoted = packet.payload + ICMP_HEADER_SIZE;

@@ -42,10 +42,15 @@ struct End {
     /// `None` where it is not known, or there is none.
     port: Option<u16>,
     fragment: bool,
+    /// Of a fragment, or an IPv4 packet with options, and its destination.
+    flowless: bool,
 }
 
 impl End {
     fn is_matched_by(&self, rule: &Rule) -> bool {
+        if rule.is_flowless() {
+            return self.flowless && rule.to().contains(&self.address);
+        }
         rule.to().contains(&self.address)
             && rule.protocol().is_none_or(|protocol| protocol == self.protocol)
             && rule
@@ -98,6 +103,10 @@ impl Flow {
         self.to.contains(':')
     }
 
+    fn has_options(&self) -> bool {
+        !self.version6() && self.dress.options > 0
+    }
+
     fn peer(&self) -> &'static str {
         if self.version6() { "2001:db8::9" } else { "203.0.113.9" }
     }
@@ -105,7 +114,14 @@ impl Flow {
     fn end(&self) -> End {
         let fragment = matches!(self.form, Form::Fragment { .. });
         let port = (self.protocol.has_ports() && !fragment).then_some(self.port);
-        End { address: self.to.parse().expect("an address"), protocol: self.protocol, port, fragment }
+        let flowless = fragment || self.has_options();
+        End {
+            address: self.to.parse().expect("an address"),
+            protocol: self.protocol,
+            port,
+            fragment,
+            flowless,
+        }
     }
 
     /// The packet to `self.to`; or, `reverse`, from there.
@@ -149,7 +165,8 @@ impl Flow {
         let protocol = if self.version6() { packets::ICMPV6 } else { packets::ICMP };
         let message = icmp(self.quoted_by, &self.packet(true));
         let packet = self.wrap(self.peer(), self.to, protocol, Form::Whole, &message);
-        let outer = End { protocol: Protocol(protocol), port: None, fragment: false, ..self.end() };
+        let flowless = self.has_options();
+        let outer = End { protocol: Protocol(protocol), port: None, fragment: false, flowless, ..self.end() };
         (packet, outer)
     }
 
@@ -170,12 +187,11 @@ impl Flow {
 fn rules() -> impl Strategy<Value = Vec<Rule>> {
     let rule =
         (select(&NETS[..]), prop::option::of(select(&PORTS[..])), prop::option::of(select(&PROTOCOLS[..])));
-    prop::collection::vec(
-        rule.prop_filter_map("could never match", |(to, port, protocol)| {
-            Rule::new(to.parse::<IpNet>().expect("a prefix"), port, protocol).ok()
-        }),
-        0..10,
-    )
+    let rule = rule.prop_filter_map("could never match", |(to, port, protocol)| {
+        Rule::new(to.parse::<IpNet>().expect("a prefix"), port, protocol).ok()
+    });
+    let flowless = select(&NETS[..]).prop_map(|to| Rule::flowless(to.parse::<IpNet>().expect("a prefix")));
+    prop::collection::vec(prop_oneof![4 => rule, 1 => flowless], 0..10)
 }
 
 fn flow() -> impl Strategy<Value = Flow> {
@@ -225,7 +241,9 @@ fn the_program_matches_as_the_model_does_after_any_changes() {
 
                 let (error, outer) = flow.error();
                 let error = tagged(&flow.dress.tags, &error);
-                let quoted = flow.is_quoted_by_an_error() && flow.is_seen() && is_matched(flow.end());
+                // What is quoted went to somebody else.
+                let from = End { flowless: false, ..flow.end() };
+                let quoted = flow.is_quoted_by_an_error() && flow.is_seen() && is_matched(from);
                 let expected = flow.error_is_seen() && (is_matched(outer) || quoted);
                 prop_assert_eq!(steering.matches(&error), expected, "error about {:?}", flow);
                 prop_assert_eq!(redirects(&bench, &error), expected, "error about {:?}", flow);

@@ -205,6 +205,41 @@ fn fragments_follow_their_address_and_protocol() {
 }
 
 #[test]
+fn a_flowless_rule_steers_all_fragments_and_packets_with_options_and_nothing_else() {
+    in_namespace(|| {
+        let net = |text: &str| text.parse::<IpNet>().expect("a prefix");
+        let mut bench = bench(&https());
+        for rules in [
+            vec![Rule::flowless(net("192.0.2.1/32")), Rule::flowless(net("2001:db8::1/128"))],
+            vec![Rule::flowless(net("192.0.2.0/24")), Rule::flowless(net("2001:db8::/48"))],
+        ] {
+            // Beside other rules, and alone.
+            for others in [&https()[..], &[]] {
+                bench.steer(&Steering::Match([others, &rules].concat()));
+                for (from, to) in [(CLIENT4, VIP4), (CLIENT6, VIP6)] {
+                    for first in [true, false] {
+                        for protocol in [TCP, UDP, ICMP, ICMPV6, 122] {
+                            let packet = fragment(from, to, protocol, first, &ports(1, 80));
+                            assert_eq!(bench.sees(&frame(&packet)), "redirected", "{protocol}");
+                        }
+                        let elsewhere = fragment(to, from, UDP, first, &ports(1, 80));
+                        assert_eq!(bench.sees(&frame(&elsewhere)), "passed_unmatched");
+                    }
+                    let whole = ip(from, to, UDP, &ports(1, 80));
+                    assert_eq!(bench.sees(&frame(&whole)), "passed_unmatched");
+                }
+                let (client, vip) = (CLIENT4.parse().expect("IPv4"), VIP4.parse().expect("IPv4"));
+                let options = |to, from| frame(&ipv4(from, to, UDP, 0, &[1; 4], &ports(1, 80)));
+                assert_eq!(bench.sees(&options(vip, client)), "redirected");
+                assert_eq!(bench.sees(&options(client, vip)), "passed_unmatched");
+            }
+        }
+        bench.steer(&Steering::Match(https().to_vec()));
+        assert_eq!(bench.sees(&frame(&fragment(CLIENT4, VIP4, UDP, true, &[1]))), "passed_unmatched");
+    });
+}
+
+#[test]
 fn icmp_errors_follow_the_packet_that_they_quote() {
     in_namespace(|| {
         let bench = bench(&https());

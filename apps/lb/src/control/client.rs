@@ -25,7 +25,7 @@ use super::protocol::{
 use crate::BAD_INPUT;
 use crate::text::{Style, count, time};
 
-pub(crate) use ctl::{Ctl, ExplainArguments};
+pub(crate) use ctl::{Ctl, ExplainArguments, NAMES};
 
 /// How long to wait for an answer, or for the next line of a long one.
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);

@@ -15,11 +15,13 @@ use crate::config::{self, Config};
 /// The UDP port that GUE has by default (IANA). Packets to take apart come to it where forwarding is not by GUE.
 const GUE_PORT: u16 = 6080;
 
-/// The packets that the balancer wants: of its VIPs, pings that it answers, and tunnels that it takes apart.
+/// The packets that the balancer wants: of its VIPs, pings that it answers, and tunnels that it takes apart. What is sent
+/// to a VIP and might be anything is dropped by the balancer rather than left to a stack that does not have the VIP.
 pub(crate) fn steering(config: &Config) -> Result<Steering> {
     let mut rules = Vec::new();
     for vip in &config.vips {
         rules.push(Rule::new(vip.network, vip.port, Some(SteeredProtocol(vip_of(vip).protocol.0)))?);
+        rules.push(Rule::flowless(vip.network));
         if vip.ping {
             let icmp =
                 if vip.network.addr().is_ipv4() { SteeredProtocol::ICMP } else { SteeredProtocol::ICMPV6 };
@@ -32,7 +34,7 @@ pub(crate) fn steering(config: &Config) -> Result<Steering> {
         }
         rules.push(Rule::new(IpNet::from(*address), Some(gue_port(config)), Some(SteeredProtocol::UDP))?);
     }
-    // VIPs of one address may ask for the same pings.
+    // VIPs of one address ask for the same, in part.
     rules.sort_unstable();
     rules.dedup();
     Ok(Steering::Match(rules))

@@ -17,24 +17,58 @@ use crate::time::Time;
 
 /// What can be wrong with a capture file.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Error {
+#[non_exhaustive]
+pub enum CaptureError {
+    /// The system's own refusal: no such file, no right to it, no space left.
     #[error(transparent)]
     Io(#[from] io::Error),
+    /// It begins as a capture and does not go on as one.
     #[error("after {packets} packets: {what}")]
-    Damaged { packets: u64, what: String },
+    Damaged {
+        /// How many packets came before that.
+        packets: u64,
+        /// What is wrong there.
+        what: String,
+    },
+    /// The first bytes are those of no capture.
     #[error("it is no capture: neither pcap nor pcapng")]
     NoCapture,
-    #[error("its packets are of link type {0:?}: only Ethernet can be read")]
-    LinkType(DataLink),
+    /// Its packets are of another link layer than Ethernet, as numbered by pcap-linktype(7).
+    #[error("its packets are of link type {0}: only Ethernet, type 1, can be read")]
+    LinkType(u32),
 }
+
+type Error = CaptureError;
 
 /// More than a jumbo frame, and what capturing programs write.
 const SNAP_LENGTH: u32 = 262_144;
 
-/// A capture file that is read.
-pub(super) struct Input {
+/// A capture file that is read, pcap or pcapng.
+pub struct CaptureReader {
     reader: Reader,
     packets: u64,
+}
+
+/// A packet of a capture.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Captured {
+    /// When it was seen, in nanoseconds since 1970 where the capture's clock is the system's.
+    pub timestamp: Time,
+    /// From the Ethernet header on, as far as they were kept.
+    pub bytes: Vec<u8>,
+    /// How many bytes it had: more than were kept, where the snap length was shorter.
+    pub original_len: u32,
+}
+
+/// What is in a whole capture.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Contents {
+    /// Packets.
+    pub packets: u64,
+    /// Those of them whose end was not kept.
+    pub cut_short: u64,
 }
 
 enum Reader {
@@ -42,17 +76,27 @@ enum Reader {
     PcapNg(PcapNgReader<BufReader<File>>),
 }
 
-impl Input {
-    /// Reads the file to its end, and says what is wrong with it.
-    pub(super) fn check(path: &Path) -> Result<(), Error> {
-        let mut input = Self::open(path)?;
-        while let Some(packet) = input.next() {
-            packet?;
+impl CaptureReader {
+    /// Reads the file to its end.
+    ///
+    /// # Errors
+    /// What is wrong with it, and after which packet.
+    pub fn check(path: impl AsRef<Path>) -> Result<Contents, CaptureError> {
+        let mut reader = Self::open(path)?;
+        let mut contents = Contents::default();
+        while let Some(packet) = reader.next_packet() {
+            let packet = packet?;
+            contents.packets += 1;
+            contents.cut_short += u64::from(packet.bytes.len() < packet.original_len as usize);
         }
-        Ok(())
+        Ok(contents)
     }
 
-    pub(super) fn open(path: &Path) -> Result<Self, Error> {
+    /// Opens the file.
+    ///
+    /// # Errors
+    /// Where it cannot be read, or does not begin as a capture of Ethernet packets.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self, CaptureError> {
         let mut file = File::open(path)?;
         let mut magic = [0; 4];
         file.read_exact(&mut magic).map_err(|_| Error::NoCapture)?;
@@ -68,7 +112,7 @@ impl Input {
             | [0x4d, 0x3c, 0xb2, 0xa1] => {
                 let reader = PcapReader::new(file).map_err(damaged)?;
                 if reader.header().datalink != DataLink::ETHERNET {
-                    return Err(Error::LinkType(reader.header().datalink));
+                    return Err(Error::LinkType(reader.header().datalink.into()));
                 }
                 Reader::Pcap(reader)
             }
@@ -78,11 +122,18 @@ impl Input {
     }
 
     /// The next packet; None at the end.
-    pub(super) fn next(&mut self) -> Option<Result<(Time, Vec<u8>), Error>> {
+    ///
+    /// # Errors
+    /// What is wrong with the file from here on.
+    pub fn next_packet(&mut self) -> Option<Result<Captured, CaptureError>> {
         let next = match &mut self.reader {
             Reader::Pcap(reader) => reader.next_packet().map(|packet| {
                 let packet = packet.map_err(|error| Error::damaged(self.packets, error))?;
-                Ok((time(packet.timestamp), packet.data.into_owned()))
+                Ok(Captured {
+                    timestamp: time(packet.timestamp),
+                    original_len: packet.orig_len,
+                    bytes: packet.data.into_owned(),
+                })
             }),
             Reader::PcapNg(reader) => next_ng(reader, self.packets),
         };
@@ -106,20 +157,21 @@ fn time(since_epoch: Duration) -> Time {
     Time::from_nanos(u64::try_from(since_epoch.as_nanos()).unwrap_or(u64::MAX))
 }
 
-type Next = Option<Result<(Time, Vec<u8>), Error>>;
+type Next = Option<Result<Captured, Error>>;
 
 fn next_ng(reader: &mut PcapNgReader<BufReader<File>>, packets: u64) -> Next {
     loop {
-        let (interface, units, data) = match reader.next_block()? {
+        let (interface, units, bytes, original_len) = match reader.next_block()? {
             Err(error) => return Some(Err(Error::damaged(packets, error))),
             Ok(Block::EnhancedPacket(block)) => {
                 // The library takes the timestamp for nanoseconds, whatever the interface's resolution.
-                (block.interface_id, block.timestamp.as_nanos() as u64, block.data.into_owned())
+                let units = block.timestamp.as_nanos() as u64;
+                (block.interface_id, units, block.data.into_owned(), block.original_len)
             }
             Ok(Block::SimplePacket(block)) => {
                 // Padded to four bytes, and without a timestamp.
                 let len = block.data.len().min(block.original_len as usize);
-                (0, 0, block.data[..len].to_vec())
+                (0, 0, block.data[..len].to_vec(), block.original_len)
             }
             Ok(_) => continue,
         };
@@ -128,9 +180,10 @@ fn next_ng(reader: &mut PcapNgReader<BufReader<File>>, packets: u64) -> Next {
             return Some(Err(Error::Damaged { packets, what }));
         };
         if interface.linktype != DataLink::ETHERNET {
-            return Some(Err(Error::LinkType(interface.linktype)));
+            return Some(Err(Error::LinkType(interface.linktype.into())));
         }
-        return Some(Ok((Time::from_nanos(nanos(units, interface)), data)));
+        let timestamp = Time::from_nanos(nanos(units, interface));
+        return Some(Ok(Captured { timestamp, bytes, original_len }));
     }
 }
 
@@ -150,17 +203,42 @@ pub(super) fn nanos(units: u64, interface: &InterfaceDescriptionBlock<'_>) -> u6
     nanos.and_then(|nanos| u64::try_from(nanos).ok()).unwrap_or(0)
 }
 
-/// A capture file that is written.
-pub(super) enum Output {
+/// A capture file that is written, with timestamps in nanoseconds.
+pub struct CaptureWriter(Writer);
+
+enum Writer {
     Pcap(PcapWriter<BufWriter<File>>),
     PcapNg(PcapNgWriter<BufWriter<File>>),
 }
 
-impl Output {
-    pub(super) fn create(path: &Path) -> Result<Self, Error> {
-        let file = BufWriter::new(File::create(path)?);
+/// The two kinds of capture file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(clippy::exhaustive_enums, reason = "whoever writes a capture chooses between these")]
+pub enum CaptureFormat {
+    /// The old one, which every program reads.
+    Pcap,
+    /// The new one.
+    PcapNg,
+}
+
+impl CaptureFormat {
+    /// pcapng where the file is called so, else pcap.
+    pub fn of(path: impl AsRef<Path>) -> Self {
+        let extension = path.as_ref().extension();
+        let is_ng = extension.is_some_and(|extension| extension.eq_ignore_ascii_case("pcapng"));
+        if is_ng { Self::PcapNg } else { Self::Pcap }
+    }
+}
+
+impl CaptureWriter {
+    /// Writes to a file from its beginning.
+    ///
+    /// # Errors
+    /// [`CaptureError::Io`].
+    pub fn new(file: File, format: CaptureFormat) -> Result<Self, CaptureError> {
+        let file = BufWriter::new(file);
         let damaged = |error| Error::damaged(0, error);
-        if path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("pcapng")) {
+        if format == CaptureFormat::PcapNg {
             let mut writer = PcapNgWriter::with_endianness(file, Endianness::Little).map_err(damaged)?;
             let interface = InterfaceDescriptionBlock {
                 linktype: DataLink::ETHERNET,
@@ -168,7 +246,7 @@ impl Output {
                 options: vec![InterfaceDescriptionOption::IfTsResol(9)],
             };
             writer.write_block(&interface.into_block()).map_err(damaged)?;
-            return Ok(Self::PcapNg(writer));
+            return Ok(Self(Writer::PcapNg(writer)));
         }
         let header = PcapHeader {
             snaplen: SNAP_LENGTH,
@@ -176,14 +254,18 @@ impl Output {
             endianness: Endianness::Little,
             ..PcapHeader::default()
         };
-        Ok(Self::Pcap(PcapWriter::with_header(file, header).map_err(damaged)?))
+        Ok(Self(Writer::Pcap(PcapWriter::with_header(file, header).map_err(damaged)?)))
     }
 
-    pub(super) fn write(&mut self, at: Time, bytes: &[u8]) -> Result<(), Error> {
+    /// Writes a packet.
+    ///
+    /// # Errors
+    /// [`CaptureError::Io`]; after that the file is good for nothing.
+    pub fn write(&mut self, at: Time, bytes: &[u8]) -> Result<(), CaptureError> {
         let (timestamp, len) = (Duration::from_nanos(at.as_nanos()), bytes.len() as u32);
-        let written = match self {
-            Self::Pcap(writer) => writer.write_packet(&PcapPacket::new(timestamp, len, bytes)),
-            Self::PcapNg(writer) => {
+        let written = match &mut self.0 {
+            Writer::Pcap(writer) => writer.write_packet(&PcapPacket::new(timestamp, len, bytes)),
+            Writer::PcapNg(writer) => {
                 let data = bytes.into();
                 let block = EnhancedPacketBlock {
                     interface_id: 0,
@@ -199,10 +281,13 @@ impl Output {
     }
 
     /// Writes what is still in the buffer.
-    pub(super) fn finish(self) -> Result<(), Error> {
-        let mut file = match self {
-            Self::Pcap(writer) => writer.into_writer(),
-            Self::PcapNg(writer) => writer.into_inner(),
+    ///
+    /// # Errors
+    /// [`CaptureError::Io`].
+    pub fn finish(self) -> Result<(), CaptureError> {
+        let mut file = match self.0 {
+            Writer::Pcap(writer) => writer.into_writer(),
+            Writer::PcapNg(writer) => writer.into_inner(),
         };
         Ok(file.flush()?)
     }

@@ -27,7 +27,7 @@ fn directory() -> tempfile::TempDir {
 }
 
 fn capture(path: &Path, packets: &[(u64, Vec<u8>)]) {
-    let mut output = Output::create(path).unwrap();
+    let mut output = CaptureWriter::new(File::create(path).unwrap(), CaptureFormat::of(path)).unwrap();
     for (micros, bytes) in packets {
         output.write(Time::from_nanos(micros * 1000), bytes).unwrap();
     }
@@ -35,9 +35,9 @@ fn capture(path: &Path, packets: &[(u64, Vec<u8>)]) {
 }
 
 fn packets_of(path: &Path) -> Vec<(u64, Vec<u8>)> {
-    let mut input = Input::open(path).unwrap();
-    let all = std::iter::from_fn(|| input.next()).map(Result::unwrap);
-    all.map(|(time, bytes)| (time.as_nanos() / 1000, bytes)).collect()
+    let mut input = CaptureReader::open(path).unwrap();
+    let all = std::iter::from_fn(|| input.next_packet()).map(Result::unwrap);
+    all.map(|packet| (packet.timestamp.as_nanos() / 1000, packet.bytes)).collect()
 }
 
 fn worker(port: PcapPort, frames: usize) -> Result<Inline<impl Pipeline>> {
@@ -85,6 +85,48 @@ fn time_is_the_captures_for_packets_and_timers() {
     assert_eq!(seen, [(5_000_000, 5_000_000), (5_000_000, 5_000_400), (9_000_000, 9_000_000)]);
     let ticks: Vec<_> = worker.pipeline().ticks.iter().map(|tick| micros(*tick)).collect();
     assert_eq!(ticks, [5_000_000, 9_000_000]);
+}
+
+#[test]
+fn one_a_turn_brings_each_packet_alone_at_its_own_time_and_timers_before_it() {
+    let directory = directory();
+    let path = directory.path().join("burst.pcap");
+    let packets = [(5_000_000, 61), (5_000_001, 62), (5_000_400, 63), (9_000_000, 64), (8_000_000, 65)];
+    capture(&path, &packets.map(|(micros, len)| (micros, vec![0; len])));
+    let port = PcapPort::new("file").read(&path).one_a_turn();
+    let mut worker = Runtime::builder().port(port).pipeline(|_| Note::default()).inline().unwrap();
+    let came = std::iter::from_fn(|| (!worker.finished()).then(|| worker.turn())).collect::<Vec<_>>();
+    assert_eq!(came, [0, 1, 0, 1, 0, 1, 0, 1, 0, 1]);
+    let micros = |time: Time| time.as_nanos() / 1000;
+    let seen: Vec<_> = worker
+        .pipeline()
+        .packets
+        .iter()
+        .map(|(now, own, len)| (micros(*now), own.map(micros), *len))
+        .collect();
+    // Time does not go back; what the capture says of the packet stays.
+    let now = [5_000_000, 5_000_001, 5_000_400, 9_000_000, 9_000_000];
+    let expected: Vec<_> = packets.iter().zip(now).map(|((own, len), now)| (now, Some(*own), *len)).collect();
+    assert_eq!(seen, expected);
+    let ticks: Vec<_> = worker.pipeline().ticks.iter().map(|tick| micros(*tick)).collect();
+    assert_eq!(ticks, [5_000_000, 9_000_000]);
+}
+
+#[test]
+fn what_was_cut_off_by_the_snap_length_is_told() {
+    let directory = directory();
+    for name in ["snap.pcap", "snap.pcapng"] {
+        let path = directory.path().join(name);
+        capture(&path, &[(1, vec![1; 60]), (2, vec![2; 64])]);
+        let mut bytes = std::fs::read(&path).unwrap();
+        // The original length comes after the captured one, right before the bytes, in both formats.
+        let at = bytes.windows(60).position(|window| window == [1; 60]).unwrap();
+        bytes[at - 4..at].copy_from_slice(&1514u32.to_le_bytes());
+        std::fs::write(&path, bytes).unwrap();
+        assert_eq!(CaptureReader::check(&path).unwrap(), Contents { packets: 2, cut_short: 1 }, "{name}");
+        let first = CaptureReader::open(&path).unwrap().next_packet().unwrap().unwrap();
+        assert_eq!((first.bytes.len(), first.original_len), (60, 1514), "{name}");
+    }
 }
 
 #[test]
@@ -152,6 +194,8 @@ fn what_is_no_whole_capture_is_refused_by_its_name() {
         ("text.pcap", Some(b"a text file".to_vec()), "neither pcap nor pcapng"),
         ("short.pcap", Some(old[..10].to_vec()), "cut off"),
         ("cut.pcap", Some(old[..old.len() - 1].to_vec()), "after 1 packets: the file is cut off"),
+        ("cut-header.pcap", Some(old[..old.len() - 65].to_vec()), "after 1 packets: the file is cut off"),
+        ("cut-type.pcapng", Some(bytes[..bytes.len() - 89].to_vec()), "after 1 packets: the file is cut off"),
         ("cut.pcapng", Some(bytes[..bytes.len() - 1].to_vec()), "after 1 packets: the file is cut off"),
         ("cooked.pcap", Some(other_link), "only Ethernet"),
     ] {

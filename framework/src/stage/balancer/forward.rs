@@ -68,7 +68,7 @@ pub(super) struct Destination {
 #[derive(Debug, Clone)]
 enum Outer {
     V4 { header: OuterIpv4, host_mask: u32 },
-    V6 { header: OuterIpv6, host_mask: u128 },
+    V6 { header: OuterIpv6, host_mask: u128, label_mask: u32 },
     Gue4 { header: GueIpv4, host_mask: u32 },
     Gue6 { header: GueIpv6, host_mask: u128 },
     None,
@@ -117,7 +117,9 @@ impl Destination {
             }
             (Forwarding::Ipip { source_v6, .. }, IpAddr::V6(real)) => {
                 let (source, host_mask) = source_of_v6(source_v6, hop.source)?;
-                Outer::V6 { header: OuterIpv6::new(source, real, inner, TTL), host_mask }
+                // Flows are told apart by their sources, or else by their labels (RFC 6438).
+                let label_mask = if host_mask == 0 { u32::MAX } else { 0 };
+                Outer::V6 { header: OuterIpv6::new(source, real, inner, TTL), host_mask, label_mask }
             }
             (Forwarding::Gue { source_v4, port, .. }, IpAddr::V4(real)) => {
                 let (source, host_mask) = source_of_v4(source_v4, hop.source)?;
@@ -165,10 +167,11 @@ impl Destination {
                 let room = self.push::<{ OuterIpv4::LEN }>(packet, &ip)?;
                 header.write_from(room, entropy as u32 & host_mask, len, tos, 0);
             }
-            Outer::V6 { header, host_mask } => {
+            Outer::V6 { header, host_mask, label_mask } => {
                 let tos = traffic_class(packet, ip.start);
                 let room = self.push::<{ OuterIpv6::LEN }>(packet, &ip)?;
-                header.write_from(room, u128::from(entropy) & host_mask, len, tos, entropy as u32);
+                let (host, label) = (u128::from(entropy) & host_mask, entropy as u32 & label_mask);
+                header.write_from(room, host, len, tos, label);
             }
             Outer::Gue4 { .. } | Outer::Gue6 { .. } => self.put_in_gue(packet, &ip, entropy)?,
         }
@@ -190,7 +193,8 @@ impl Destination {
                 let inner = sum_from(packet, ip.start);
                 let room = self.push::<{ GueIpv6::LEN }>(packet, ip)?;
                 let host = u128::from(entropy) & host_mask;
-                header.write_from(room, host, source_port(entropy), len, inner, tos, entropy as u32);
+                // Flows are told apart by their ports.
+                header.write_from(room, host, source_port(entropy), len, inner, tos, 0);
             }
             Outer::V4 { .. } | Outer::V6 { .. } | Outer::None => {}
         }
@@ -222,23 +226,23 @@ impl Destination {
         let mut bytes = [0; 14 + GueIpv6::LEN];
         bytes[..14].copy_from_slice(&self.ethernet);
         let (host4, host6) = (entropy as u32, u128::from(entropy));
-        let (port, label) = (source_port(entropy), entropy as u32);
+        let port = source_port(entropy);
         let out = &mut bytes[14..];
         let written = match &self.outer {
             Outer::None => None,
             Outer::V4 { header, host_mask } => {
                 out.first_chunk_mut().map(|out| header.write_from(out, host4 & host_mask, 0, 0, 0))
             }
-            Outer::V6 { header, host_mask } => out
+            Outer::V6 { header, host_mask, label_mask } => out
                 .first_chunk_mut()
-                .map(|out| header.write_from(out, host6 & host_mask, 0, 0, label))
+                .map(|out| header.write_from(out, host6 & host_mask, 0, 0, entropy as u32 & label_mask))
                 .map(|()| true),
             Outer::Gue4 { header, host_mask } => {
                 out.first_chunk_mut().map(|out| header.write_from(out, host4 & host_mask, port, 0, 0, 0))
             }
             Outer::Gue6 { header, host_mask } => out
                 .first_chunk_mut()
-                .map(|out| header.write_from(out, host6 & host_mask, port, 0, Sum::new(), 0, label)),
+                .map(|out| header.write_from(out, host6 & host_mask, port, 0, Sum::new(), 0, 0)),
         };
         let headers = &bytes[..14 + self.outer.len()];
         let outer = || flow_key(headers, &parse(headers).ok()?);

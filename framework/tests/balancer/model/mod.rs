@@ -12,19 +12,23 @@ use proptest::prelude::*;
 
 use self::check::Checker;
 use self::rules::{Fate, Model, Outcome};
-use self::strategies::{Sample, any_packet, any_setup};
+use self::strategies::{Fortune, Sample, any_fortune, any_packet, any_setup, changed};
 use crate::lab::{Lab, Setup};
 
 #[derive(Debug, Clone)]
 enum Step {
     Packets(Vec<Sample>),
+    /// Everything is another.
     Reload(Setup),
+    /// The same VIPs, whose reals fare otherwise: in turn the first, the second and so on.
+    Change(Vec<Fortune>),
 }
 
 fn any_step() -> impl Strategy<Value = Step> {
     prop_oneof![
         4 => prop::collection::vec(any_packet(), 1..150).prop_map(Step::Packets),
         1 => any_setup().prop_map(Step::Reload),
+        2 => prop::collection::vec(any_fortune(), 1..7).prop_map(Step::Change),
     ]
 }
 
@@ -42,11 +46,17 @@ proptest! {
         let mut lab = Lab::new(&first);
         let (mut model, mut checker) = (Model::new(&first), Checker::default());
         let mut drops: BTreeMap<&str, u64> = BTreeMap::new();
-        for step in &steps {
+        let mut setup = first;
+        for step in steps {
             match step {
-                Step::Reload(setup) => {
-                    lab.reload(setup);
-                    model.reload(setup);
+                Step::Reload(_) | Step::Change(_) => {
+                    setup = match step {
+                        Step::Reload(setup) => setup,
+                        Step::Change(fortunes) => changed(setup, &fortunes),
+                        Step::Packets(_) => setup,
+                    };
+                    lab.reload(&setup);
+                    model.reload(&setup);
                     checker.reload();
                 }
                 Step::Packets(packets) => {

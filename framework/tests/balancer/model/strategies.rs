@@ -55,11 +55,41 @@ fn any_options(vip: Vip) -> impl Strategy<Value = VipOptions> {
     )
 }
 
+fn any_state() -> impl Strategy<Value = RealState> {
+    prop_oneof![
+        6 => Just(RealState::Up),
+        1 => Just(RealState::Draining),
+        2 => Just(RealState::Down),
+        1 => Just(RealState::Out),
+    ]
+}
+
+/// What becomes of a real: its new state and weight; none if it is taken out.
+pub(super) type Fortune = Option<(RealState, u32)>;
+
+pub(super) fn any_fortune() -> impl Strategy<Value = Fortune> {
+    prop::option::weighted(0.9, (any_state(), 0..4_u32))
+}
+
+/// The same setup with other fortunes, given to all reals in turn.
+pub(super) fn changed(mut setup: Setup, fortunes: &[Fortune]) -> Setup {
+    let mut next = fortunes.iter().cycle();
+    for served in &mut setup.vips {
+        served.reals.retain_mut(|real| match next.next().copied().flatten() {
+            Some((state, weight)) => {
+                (real.state, real.weight) = (state, weight);
+                true
+            }
+            None => false,
+        });
+    }
+    setup
+}
+
 /// Reals of which no two have a server id or a source in common.
 fn any_reals(vip: Vip, l2: bool) -> impl Strategy<Value = Vec<Real>> {
-    let state = prop_oneof![6 => Just(RealState::Up), 1 => Just(RealState::Draining), 1 => Just(RealState::Down), 1 => Just(RealState::Out)];
     let mtu = prop_oneof![8 => Just(Some(1500)), 1 => Just(None), 2 => Just(Some(300))];
-    let real = (1..6_u8, any::<bool>(), 0..4_u32, mtu, state);
+    let real = (1..6_u8, any::<bool>(), 0..4_u32, mtu, any_state());
     let sources = if vip.is_ipv4() {
         ["192.0.2.0/24", "192.0.2.76/31", "192.0.2.77/32"]
     } else {

@@ -13,7 +13,11 @@ use super::super::protocol::{
 /// How many connections are listed, unless told otherwise.
 const CONNECTIONS: u64 = 1000;
 
-/// What `afx-lb ctl` can do. A VIP is named as in 198.51.100.10:443/tcp, [2001:db8::10]:443/udp, 198.51.100.0/24:*/tcp.
+/// How VIPs are named, for those who ask for help.
+pub(crate) const NAMES: &str = "A VIP is named as in 198.51.100.10:443/tcp, [2001:db8::10]:443/udp or, for any port, \
+                                198.51.100.0/24:*/tcp.";
+
+/// What `afx-lb ctl` can do.
 #[derive(Subcommand, Clone, Debug)]
 pub(crate) enum Ctl {
     /// Lists the VIPs.
@@ -134,7 +138,7 @@ fn weight() -> clap::builder::RangedI64ValueParser<u32> {
 /// The flow to explain, as its client sends it.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct ExplainArguments {
-    /// The client: ADDRESS:PORT, [ADDRESS]:PORT for IPv6.
+    #[arg(help = "The client: ADDRESS:PORT, [ADDRESS]:PORT for IPv6")]
     source: SocketAddr,
     /// What it connects to: ADDRESS:PORT.
     destination: SocketAddr,

@@ -16,7 +16,7 @@ pub(crate) enum Ask {
     Vips {},
     /// The reals: a list of [`RealStatus`](super::RealStatus).
     Reals(RealsWanted),
-    /// The connections: lists of [`Connection`](super::Connection), then
+    /// The connections: lists of [`Connection`], then
     /// [`ConnectionsEnd`](super::ConnectionsEnd).
     Connections(ConnectionsWanted),
     /// What is counted: a list of [`Counter`](super::Counter).
