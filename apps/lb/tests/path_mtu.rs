@@ -132,6 +132,10 @@ struct Case {
     far: bool,
 }
 
+/// A prefix of outer sources, with a flow's own address for each.
+const PREFIX: &str = "fd00:afb::/64";
+const IPIP_FROM_PREFIX: &str = "method = \"ipip\"\nsource_v6 = \"fd00:afb::/64\"";
+
 /// An upload in packets of 1500 bytes at first. The user is told in the VIP's name what fits, believes it, and all arrives.
 fn uploads(case: &Case) {
     let routed = Routed::new(case.name, case.link, case.far);
@@ -139,6 +143,11 @@ fn uploads(case: &Case) {
     let index = routed.real.interface_index("eth0").unwrap();
     let options = DecapOptions { gue_port: port, ..DecapOptions::default() };
     let _decap = routed.real.run(|| Decap::attach(index, &options)).unwrap().unwrap();
+    if case.forwarding == IPIP_FROM_PREFIX {
+        // Where what routers say of its packets gets to, and counts.
+        routed.net.bed.find("middle").unwrap().route(PREFIX, "fd02::2").unwrap();
+        routed.net.lb.ip(&format!("route add local {PREFIX} dev lo")).unwrap();
+    }
     let balancer = routed.net.start(&routed.config(case.forwarding, case.vip, case.real), &[]);
     let capture = routed.user.capture("eth0", "icmp or icmp6").unwrap();
     routed.upload(case.vip);
@@ -201,6 +210,12 @@ fn gue_of_ipv6_by_a_link_that_takes_the_shortest_long_packet() {
 fn ipip_in_ipv6_by_a_router_that_says_what_fits() {
     let name = "lb-mtu-far66";
     uploads(&Case { name, forwarding: IPIP, vip: VIP6, real: REAL6, link: 1400, left: 1360, far: true });
+}
+
+#[test]
+fn ipip_from_a_prefix_by_a_router_that_says_what_fits() {
+    let (name, forwarding) = ("lb-mtu-prefix", IPIP_FROM_PREFIX);
+    uploads(&Case { name, forwarding, vip: VIP6, real: REAL6, link: 1400, left: 1360, far: true });
 }
 
 #[test]
