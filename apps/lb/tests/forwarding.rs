@@ -117,7 +117,11 @@ fn a_real_that_goes_and_comes_back_elsewhere_is_found_again() {
     real.ip("link set eth0 down").unwrap();
     let config = head(1, "method = \"ipip\"") + &vip(VIP4, 53, "udp", &[("10.0.0.11", 1)]);
     let balancer = net.start(&config, &[]);
-    assert!(balancer.log().contains("WARN not reachable: its next hop"), "{}", balancer.log());
+    assert!(
+        balancer.log().contains("WARN the real 10.0.0.11 is not reachable: its next hop"),
+        "{}",
+        balancer.log()
+    );
 
     real.ip("link set eth0 up").unwrap();
     let client = echo::Client::connect(&net.client, VIP4, 53);
@@ -137,7 +141,8 @@ fn a_real_behind_an_interface_without_a_port_is_named() {
     net.bed.link(Link::between(end(&net.lb, "10.1.0.2/24"), end(&net.reals[0], "10.1.0.11/24"))).unwrap();
     let balancer =
         net.start(&(head(1, "method = \"ipip\"") + &vip(VIP4, 53, "udp", &[("10.1.0.11", 1)])), &[]);
-    let expected = "WARN not reachable: its route leads to an interface that has no [[port]] real=10.1.0.11";
+    let expected =
+        "WARN the real 10.1.0.11 is not reachable: its route leads to an interface that has no [[port]]";
     assert!(balancer.log().contains(expected), "{}", balancer.log());
     echo::Client::connect(&net.client, VIP4, 53).send(b"?");
     wait_for("the packet to be received", PATIENCE, || {

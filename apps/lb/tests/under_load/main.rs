@@ -133,7 +133,6 @@ fn nothing_is_lost_while_reals_come_and_go() {
     let report = load.finish();
     print!("{report}");
     assert_eq!(report.failures().count(), 0, "{report}");
-    assert!(report.span() < Duration::from_secs(45), "too much for this machine: {report}");
     all_go_on();
     quics.into_iter().for_each(quic::Client::finish);
     curls.into_iter().for_each(Curl::finish);
