@@ -8,11 +8,11 @@ mod rates;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Weak;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use afx::packet::Protocol;
-use afx::stage::balancer::Vip;
+use afx::stage::balancer::{Inspection, Vip};
 use anyhow::Result;
 
 use crate::config::{self, Change, Config, Diagnostic, Outcome, VipKey};
@@ -37,6 +37,8 @@ pub(crate) struct Operation {
     rates: Rates,
     /// Held by whoever is being shown the connections.
     walk: Weak<()>,
+    /// Questions that workers may still have.
+    asked: Vec<Arc<Inspection>>,
 }
 
 /// Why a file was not put in force.
@@ -65,6 +67,7 @@ impl Operation {
             metrics: None,
             rates: Rates::default(),
             walk: Weak::new(),
+            asked: Vec::new(),
         })
     }
 

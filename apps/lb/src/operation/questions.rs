@@ -12,8 +12,8 @@ use afx::stage::balancer::{Answer, How, Inspection, Leaving, RealState, Services
 use super::{Operation, key};
 use crate::config::Forwarding;
 use crate::control::protocol::{
-    self, Connection, ConnectionState, ConnectionsWanted, Explanation, Flow, How as Shown, Known, Mac,
-    Method, Outer, OuterIp, OuterUdp, RealState as ShownState,
+    self, Connection, ConnectionState, Explanation, Flow, How as Shown, Known, Mac, Method, Outer, OuterIp,
+    OuterUdp, RealState as ShownState,
 };
 use crate::control::{Connections, Later, Next};
 
@@ -22,7 +22,7 @@ const TTL: u8 = 64;
 
 impl Operation {
     /// What becomes of a flow.
-    pub(super) fn ask_flow(&self, flow: &Flow) -> Result<Later<Explanation>, String> {
+    pub(super) fn ask_flow(&mut self, flow: &Flow) -> Result<Later<Explanation>, String> {
         let protocol = match flow.protocol {
             protocol::Protocol::Tcp => Protocol::TCP,
             protocol::Protocol::Udp => Protocol::UDP,
@@ -30,7 +30,7 @@ impl Operation {
         let (source, destination) = (flow.source, flow.destination);
         let key = FlowKey::new(source.ip(), destination.ip(), protocol, source.port(), destination.port());
         let key = key.ok_or("source and destination are of different IP versions")?;
-        let inspection = Arc::new(Inspection::flow(key));
+        let inspection = self.ask(Inspection::flow(key));
         let service = &self.service;
         service.running().publish(inspection.clone()).map_err(|error| format!("{error}"))?;
         let explainer = Explainer {
@@ -61,16 +61,13 @@ impl Operation {
     }
 
     /// The connections of all workers.
-    pub(super) fn ask_connections(
-        &mut self,
-        _wanted: &ConnectionsWanted,
-    ) -> Result<Box<dyn Connections>, String> {
+    pub(super) fn ask_connections(&mut self) -> Result<Box<dyn Connections>, String> {
         // Workers answer the newest question alone.
         if self.walk.strong_count() > 0 {
             return Err("somebody else is being shown the connections: try again in a moment".to_owned());
         }
         // Filters are not the workers' affair, nor is a limit that counts what passes them.
-        let inspection = Arc::new(Inspection::connections(usize::MAX));
+        let inspection = self.ask(Inspection::connections(usize::MAX));
         let service = &self.service;
         service.running().publish(inspection.clone()).map_err(|error| format!("{error}"))?;
         let alone = Arc::new(());
@@ -81,6 +78,14 @@ impl Operation {
             names: self.names(),
             _alone: alone,
         }))
+    }
+
+    /// Keeps a question until no worker has it any more: a worker never frees.
+    fn ask(&mut self, question: Inspection) -> Arc<Inspection> {
+        self.asked.retain(|asked| Arc::strong_count(asked) > 1);
+        let question = Arc::new(question);
+        self.asked.push(question.clone());
+        question
     }
 
     /// Who has which identity.
@@ -177,6 +182,13 @@ struct Walk {
     missing: usize,
     names: BTreeMap<RealId, (Vip, IpAddr)>,
     _alone: Arc<()>,
+}
+
+/// A client may go in the middle of it.
+impl Drop for Walk {
+    fn drop(&mut self) {
+        self.inspection.cancel();
+    }
 }
 
 impl Connections for Walk {

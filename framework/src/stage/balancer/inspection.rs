@@ -1,6 +1,7 @@
 //! Questions to running workers, answered between two batches.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crossbeam::queue::ArrayQueue;
@@ -40,6 +41,7 @@ use crate::worker::WorkerId;
 pub struct Inspection {
     pub(super) question: Question,
     answers: ArrayQueue<Answer>,
+    cancelled: AtomicBool,
 }
 
 /// What is asked.
@@ -84,7 +86,11 @@ impl Inspection {
     /// [`configured`](crate::Running::configured) says that they have taken the question.
     #[must_use]
     pub fn flow(flow: FlowKey) -> Self {
-        Self { question: Question::Flow(flow), answers: ArrayQueue::new(WorkerId::MAX) }
+        Self {
+            question: Question::Flow(flow),
+            answers: ArrayQueue::new(WorkerId::MAX),
+            cancelled: AtomicBool::new(false),
+        }
     }
 
     /// Asks every worker for its connections, `limit` of them at most, in no order. It looks at a part of its table
@@ -92,12 +98,22 @@ impl Inspection {
     /// may be shown twice or not at all.
     #[must_use]
     pub fn connections(limit: usize) -> Self {
-        Self { question: Question::Connections { limit }, answers: ArrayQueue::new(Self::WAITING) }
+        Self {
+            question: Question::Connections { limit },
+            answers: ArrayQueue::new(Self::WAITING),
+            cancelled: AtomicBool::new(false),
+        }
     }
 
     /// The next answer that is there, whichever worker's.
     pub fn answer(&self) -> Option<Answer> {
         self.answers.pop()
+    }
+
+    /// Nobody reads answers any more: workers stop giving them. Whoever asked keeps the question until he alone has it
+    /// (`Arc::strong_count`), so that it is not a worker that frees it.
+    pub fn cancel(&self) {
+        self.cancelled.store(true, Ordering::Relaxed);
     }
 
     /// Gives an answer. False where there is no room for it now.
@@ -123,6 +139,9 @@ impl Walk {
 
     /// Goes on for a while. True when it has come to the end and said so.
     fn go_on(&mut self, connections: &Connections, worker: WorkerId, now: Time) -> bool {
+        if self.inspection.cancelled.load(Ordering::Relaxed) {
+            return true;
+        }
         let elapsed = Duration::as_millis(&(now - self.last)).clamp(1, Self::MOST);
         self.last = now;
         let end = (self.position + Self::POSITIONS * elapsed as usize).min(connections.positions());
