@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use crate::BAD_INPUT;
 use crate::config::{Config, Diagnostic, FileForm, Outcome};
+use crate::text::complain;
 use summary::Summary;
 
 /// Prints what a valid file means to the standard output, and the problems of a file to the standard error; as JSON
@@ -27,11 +28,15 @@ pub(crate) fn run(file: &Path, json: bool) -> ExitCode {
 pub(crate) fn load(file: &Path) -> Option<Config> {
     let Outcome { config, diagnostics } = Config::load(file);
     for diagnostic in &diagnostics {
-        eprintln!("{diagnostic}\n");
+        complain(format_args!("{diagnostic}\n"));
     }
     if config.is_none() {
         let errors = diagnostics.iter().filter(|diagnostic| diagnostic.is_error()).count();
-        eprintln!("{}: {errors} {}", file.display(), if errors == 1 { "error" } else { "errors" });
+        complain(format_args!(
+            "{}: {errors} {}",
+            file.display(),
+            if errors == 1 { "error" } else { "errors" }
+        ));
     }
     config
 }

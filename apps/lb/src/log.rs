@@ -30,6 +30,8 @@ where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer).with_target(false);
+    // A log that cannot be written, because a disk is full or its reader is gone, is no reason to stop balancing.
+    let log = log.log_internal_errors(false);
     match format {
         Format::Text => Box::new(log.with_ansi(colour).finish()),
         Format::Json => Box::new(log.json().flatten_event(true).finish()),

@@ -45,7 +45,7 @@ enum Command {
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
         /// When told to stop, go on for up to so many seconds while there are connections.
-        #[arg(long, value_name = "SECONDS", default_value_t = 0)]
+        #[arg(long, value_name = "SECONDS", default_value_t = 0, value_parser = clap::value_parser!(u64).range(..=8_640_000))]
         drain: u64,
     },
     /// Reads a configuration file and says what it means, or what is wrong with it. Changes nothing.

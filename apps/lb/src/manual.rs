@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use clap::CommandFactory as _;
 use clap_complete::{Shell, generate};
 
+use crate::text::complain;
 use crate::{Arguments, BAD_INPUT};
 
 /// Prints the completions for a shell.
@@ -17,7 +18,7 @@ pub(crate) fn completions(shell: Shell) -> ExitCode {
     match io::stdout().write_all(&script) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("afx-lb: the completions cannot be written: {error}");
+            complain(format_args!("afx-lb: the completions cannot be written: {error}"));
             ExitCode::FAILURE
         }
     }
@@ -33,7 +34,7 @@ pub(crate) fn pages(folder: &Path) -> ExitCode {
     match written {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("afx-lb: the manual cannot be written to {}: {error}", folder.display());
+            complain(format_args!("afx-lb: the manual cannot be written to {}: {error}", folder.display()));
             ExitCode::from(BAD_INPUT)
         }
     }

@@ -26,7 +26,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 
 use crate::config::{self, Change, Config};
 use crate::service::plan;
-use crate::text::number;
+use crate::text::{complain, number};
 use crate::{BAD_INPUT, check};
 use files::Target;
 use network::Network;
@@ -107,15 +107,15 @@ pub(crate) fn run(options: &Options) -> ExitCode {
         }
         Err(Failure::Said) => ExitCode::from(BAD_INPUT),
         Err(Failure::Input(error)) => {
-            eprintln!("afx-lb: {error:#}");
+            complain(format_args!("afx-lb: {error:#}"));
             ExitCode::from(BAD_INPUT)
         }
         Err(Failure::Running(error)) => {
-            eprintln!("afx-lb: {error:#}");
+            complain(format_args!("afx-lb: {error:#}"));
             ExitCode::FAILURE
         }
         Err(Failure::Interrupted) => {
-            eprintln!("afx-lb: interrupted: no file was written");
+            complain(format_args!("afx-lb: interrupted: no file was written"));
             ExitCode::FAILURE
         }
     }
@@ -131,12 +131,12 @@ fn replay(options: &Options) -> Result<Summary, Failure> {
 
     let network = Network::new(options.mtu);
     let all = std::iter::once(&first).chain(reloads.iter().map(|(_, config)| config));
-    eprintln!("{}", network.stand_ins(all));
+    complain(format_args!("{}", network.stand_ins(all)));
     if contents.cut_short > 0 {
         let cut_short = contents.cut_short;
-        eprintln!(
+        complain(format_args!(
             "The capture lacks the ends of {cut_short} packets (its snap length): these are malformed here."
-        );
+        ));
     }
     let mut replay = Replay::start(&options.input, first, network).map_err(Failure::Running)?;
     let mut verdicts = Verdicts::new(sent, verdicts).map_err(Failure::Input)?;

@@ -12,6 +12,7 @@ use signal_hook::iterator::Signals;
 use crate::control::Control;
 use crate::notify::Notifier;
 use crate::operation::{Operation, Refused};
+use crate::text::complain;
 use crate::{BAD_INPUT, check};
 
 /// How long the main loop waits at most, where nothing happens.
@@ -28,7 +29,7 @@ pub(crate) fn run(file: &Path, drain: Duration) -> ExitCode {
     let signals = match signals() {
         Ok(signals) => signals,
         Err(error) => {
-            eprintln!("afx-lb: cannot receive signals: {error}");
+            complain(format_args!("afx-lb: cannot receive signals: {error}"));
             return ExitCode::FAILURE;
         }
     };
@@ -38,9 +39,9 @@ pub(crate) fn run(file: &Path, drain: Duration) -> ExitCode {
     let (control, mut operation) = match started {
         Ok(started) => started,
         Err(error) => {
-            eprintln!("afx-lb: {error:#}");
+            complain(format_args!("afx-lb: {error:#}"));
             if lacks_rights(&error) {
-                eprintln!("    run it as root, or with {CAPABILITIES}");
+                complain(format_args!("    run it as root, or with {CAPABILITIES}"));
             }
             return ExitCode::from(BAD_INPUT);
         }
@@ -58,7 +59,7 @@ pub(crate) fn run(file: &Path, drain: Duration) -> ExitCode {
     match serve(operation, control, &signals, drain) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("afx-lb: {error:#}");
+            complain(format_args!("afx-lb: {error:#}"));
             ExitCode::FAILURE
         }
     }
@@ -70,8 +71,11 @@ fn signals() -> std::io::Result<Receiver<i32>> {
     let (tell, told) = bounded(16);
     std::thread::Builder::new().name("afx-signals".to_owned()).spawn(move || {
         for signal in signals.forever() {
-            // Full means that many of the same are waiting.
-            let _ = tell.try_send(signal);
+            match signal {
+                // Full means that one of the same is waiting.
+                SIGHUP => drop(tell.try_send(signal)),
+                _ => drop(tell.send(signal)),
+            }
         }
     })?;
     Ok(told)
@@ -193,7 +197,7 @@ fn reload(operation: &mut Operation) {
             tracing::info!("reloaded {}", operation.file().display());
         }
         Err(Refused::Invalid(diagnostics)) => {
-            diagnostics.iter().for_each(|diagnostic| eprintln!("{diagnostic}\n"));
+            diagnostics.iter().for_each(|diagnostic| complain(format_args!("{diagnostic}\n")));
             let file = operation.file().display();
             tracing::error!("not reloaded: {file} is not valid; the running configuration stays");
         }

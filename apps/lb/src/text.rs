@@ -1,8 +1,15 @@
 //! Numbers, times and tables for people.
 
+use std::fmt::Display;
+use std::io::Write as _;
 use std::time::Duration;
 
 use comfy_table::{Attribute, Cell, CellAlignment, ContentArrangement, presets};
+
+/// Says something on the standard error. Where that cannot be written, nobody listens, and the work goes on.
+pub(crate) fn complain(what: impl Display) {
+    let _ = writeln!(std::io::stderr(), "{what}");
+}
 
 /// What a colour is to say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

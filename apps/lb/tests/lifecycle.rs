@@ -199,3 +199,23 @@ fn an_interface_that_goes_is_told_of() {
     balancer.process.signal(Signal::SIGTERM).unwrap();
     assert_eq!(balancer.process.wait_within(PATIENCE).unwrap().code(), Some(0), "{}", balancer.log());
 }
+
+#[test]
+fn a_log_that_cannot_be_written_ends_nothing() {
+    let (net, _servers) = net("lb-log-full");
+    let file = net.configure(&web(&REALS));
+    let program = env!("CARGO_BIN_EXE_afx-lb");
+    let script = format!("exec {program} run --config {} 2>/dev/full", file.display());
+    let process = net.lb.command("sh").args(["-c", &script]).spawn().unwrap();
+    let socket = net.socket();
+    wait_for("the balancer to answer", PATIENCE, || {
+        let status = net.lb.command(program).args(["status", "--socket"]).arg(&socket).output().unwrap();
+        status.status.success()
+    })
+    .unwrap();
+    net.ask(&["ctl", "vip", "add", "198.51.100.77:80/tcp"]);
+    Download::start(&net.client, VIP4, 80).finish();
+    process.signal(Signal::SIGTERM).unwrap();
+    assert_eq!(process.wait_within(PATIENCE).unwrap().code(), Some(0));
+    interface_is_free(&net);
+}

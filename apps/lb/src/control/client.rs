@@ -23,7 +23,7 @@ use super::protocol::{
     RealDrain,
 };
 use crate::BAD_INPUT;
-use crate::text::{Style, count, time};
+use crate::text::{Style, complain, count, time};
 
 pub(crate) use ctl::{Ctl, ExplainArguments, NAMES};
 
@@ -50,7 +50,7 @@ pub(crate) struct Options {
 /// Asks, and prints the answer.
 pub(crate) fn run(options: &Options, ask: &Ask) -> ExitCode {
     if let Err(why) = ask.check() {
-        eprintln!("afx-lb: {why}");
+        complain(format_args!("afx-lb: {why}"));
         return ExitCode::from(BAD_INPUT);
     }
     let style = Style::of(io::stdout().is_terminal());
@@ -64,7 +64,7 @@ pub(crate) fn run(options: &Options, ask: &Ask) -> ExitCode {
         // Whoever reads the output has enough.
         Err(Failure::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("afx-lb: {}", without_control(&failure.to_string()));
+            complain(format_args!("afx-lb: {}", without_control(&failure.to_string())));
             ExitCode::FAILURE
         }
     }
