@@ -28,6 +28,9 @@ use protocol::{
     RealNamed, RealStatus, RealWeight, Status, VipAdd, VipKey, VipNamed, VipStatus,
 };
 
+/// Requests that are answered before the main loop looks at all else.
+const MOST_AT_ONCE: usize = 16;
+
 /// The command socket and the metrics page of a running balancer.
 pub(crate) struct Control {
     // What is open is dropped before the threads that wait for it.
@@ -66,7 +69,8 @@ impl Control {
 
     /// Answers what is asked, and goes on with what takes longer. Does not wait.
     pub(crate) fn turn(&mut self, operator: &mut dyn Operator) {
-        for request in self.requests.try_iter() {
+        // Clients may ask faster than they are answered: the rest of the main loop has its turn all the same.
+        for request in self.requests.try_iter().take(MOST_AT_ONCE) {
             self.desk.serve(request, operator);
         }
         self.desk.turn(operator);

@@ -36,6 +36,9 @@ pub(crate) type Health = BTreeMap<RealKey, health::Status<RealKey>>;
 /// How long workers may take to pick up a configuration.
 const CONFIGURE_WITHIN: Duration = Duration::from_secs(2);
 
+/// How long workers that could not be told of a change are left alone.
+const RETRY_AFTER: Duration = Duration::from_millis(500);
+
 /// A running balancer.
 pub(crate) struct Service {
     running: Running,
@@ -57,6 +60,8 @@ pub(crate) struct Service {
     published: Option<u64>,
     /// Something has changed that workers do not know yet.
     outdated: bool,
+    /// When to try again to tell workers, where they could not be told.
+    retry: Option<Instant>,
     /// When something will have changed without anybody's doing.
     next_change: Option<Instant>,
     /// What the log has said of reals that cannot be reached.
@@ -97,6 +102,7 @@ impl Service {
             hash_seed,
             published: None,
             outdated: false,
+            retry: None,
             unreachable: BTreeSet::new(),
         };
         service.report_unreachable(&resolutions);
@@ -111,6 +117,8 @@ impl Service {
             bail!("a change of {section} takes a restart; nothing was changed");
         }
         let resolutions = ways::resolve(&self.resolver, &config);
+        // Changes that were heard of meanwhile are in there.
+        self.interfaces = ways::refreshed(&self.config, &self.interfaces);
         let now = Instant::now();
         let standings = self.standings.after(&config, now);
         // Steering first: it is what may fail, and the rules that stay are never away.
@@ -173,8 +181,9 @@ impl Service {
     /// How long [`turn`](Self::turn) may be put off, but not longer than `most`.
     pub(crate) fn patience(&self, most: Duration) -> Duration {
         if self.outdated {
-            // Workers were too busy to be told: they get some time.
-            return most.min(Duration::from_millis(10));
+            return self
+                .retry
+                .map_or(Duration::ZERO, |retry| most.min(retry.saturating_duration_since(Instant::now())));
         }
         self.next_change.map_or(most, |next| most.min(next.saturating_duration_since(Instant::now())))
     }
@@ -186,12 +195,17 @@ impl Service {
         if !self.outdated && self.next_change.is_none_or(|next| next > now) {
             return Ok(());
         }
+        if self.retry.is_some_and(|retry| retry > now) {
+            return Ok(());
+        }
         self.outdated = true;
+        // Until it has gone well: workers that are too busy to be told get some time.
+        self.retry = Some(now + RETRY_AFTER);
         let resolutions = self.resolver.snapshot();
         self.interfaces = ways::refreshed(&self.config, &self.interfaces);
         let (config, standings) = (self.config.clone(), self.standings.clone());
         self.serve(&config, &standings, &resolutions, now)?;
-        self.outdated = false;
+        (self.outdated, self.retry) = (false, None);
         self.next_change = self.standings.next_change(&self.config, now);
         self.report_unreachable(&resolutions);
         Ok(())

@@ -88,6 +88,11 @@ impl Config {
         format!("there is no VIP {key}; there are: {}", few(self.vips.iter().map(Vip::key)))
     }
 
+    /// What a file that says so is warned of, in sentences.
+    pub(crate) fn warnings(&self) -> Vec<String> {
+        Self::parse("", &self.to_toml()).diagnostics.iter().map(super::Diagnostic::sentence).collect()
+    }
+
     /// The configuration, if a file may say so.
     fn valid(self) -> Result<Self, String> {
         let Outcome { config, diagnostics } = Self::parse("", &self.to_toml());

@@ -219,9 +219,7 @@ fn status(vips: &[VipStatus]) -> Status {
         },
         vips: vips.iter().map(summary).collect(),
         checks: ChecksStatus { up: 3, down: 1, unknown: 1, held: 0, unchecked: 1 },
-        warnings: vec![
-            "10.0.0.15 in 198.51.100.10:443/tcp cannot be reached: its next hop does not answer".into(),
-        ],
+        warnings: vec!["the real 10.0.0.15 is not reachable: its next hop does not answer".into()],
     }
 }
 
@@ -237,7 +235,7 @@ impl Fake {
             real: Some(reals[number % 3].address),
             state: states[number % 3],
             idle_seconds: 0.5 * number as f64,
-            tag: format!("{:08x}", 0x9e37_79b9_u32.wrapping_mul(number as u32 + 1)),
+            tag: format!("{:016x}", 0x9e37_79b9_7f4a_7c15_u64.wrapping_mul(number as u64 + 1)),
         };
         let gone = Connection { vip: None, real: None, ..connection(5) };
         let connections = (0..5).map(connection).chain([gone]).collect();
@@ -403,7 +401,7 @@ impl Operator for Fake {
                 "vip 198.51.100.10:443/tcp: real 10.0.0.12 weight 100 -> 200".into(),
                 "vip 198.51.100.10:443/tcp: real 10.0.0.16 added, weight 100".into(),
             ],
-            warnings: vec!["10.0.0.16 in 198.51.100.10:443/tcp cannot be reached: no route to it".into()],
+            warnings: vec!["the real 10.0.0.16 is not reachable: no route to it".into()],
         })
     }
 

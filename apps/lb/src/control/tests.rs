@@ -59,7 +59,7 @@ fn many_connections_come_in_parts() {
     let lengths: Vec<_> = parts.iter().map(|part| part.as_array().unwrap().len()).collect();
     assert_eq!(lengths.iter().sum::<usize>(), 100_000);
     assert!(lengths.iter().all(|length| (1..=256).contains(length)));
-    assert_eq!(parts[0][1]["tag"], "3c6ef372");
+    assert_eq!(parts[0][1]["tag"], "3c6ef372fe94f82a");
 
     let limited = balancer.client().stream(&json!({"do": "connections", "limit": 100_000}), |_| {}).unwrap();
     assert_eq!(limited, json!({"matched": 100_000, "complete": true}), "there are just as many");

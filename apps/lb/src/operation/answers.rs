@@ -204,14 +204,20 @@ impl Operation {
     pub(super) fn show_reals(&self) -> Vec<RealStatus> {
         let shown = self.shown();
         let vips = &self.service.config().vips;
-        vips.iter().flat_map(|vip| vip.reals.iter().map(|real| self.show_real(vip, real, &shown))).collect()
+        let of_vip = |vip| {
+            let all = self.weights(vip, shown.now);
+            let shown = &shown;
+            vip.reals.iter().map(move |real| self.show_real(vip, real, all, shown))
+        };
+        vips.iter().flat_map(of_vip).collect()
     }
 
     /// One real of a VIP.
     pub(super) fn show_one(&self, vip: &VipKey, address: IpAddr) -> Option<RealStatus> {
         let vip = self.service.config().vip(vip)?;
         let real = vip.reals.iter().find(|real| real.address == address)?;
-        Some(self.show_real(vip, real, &self.shown()))
+        let shown = self.shown();
+        Some(self.show_real(vip, real, self.weights(vip, shown.now), &shown))
     }
 
     /// The weights that count now, of a VIP's reals together.
@@ -228,7 +234,8 @@ impl Operation {
         Shared { now: Instant::now(), health: self.service.health() }
     }
 
-    fn show_real(&self, vip: &config::Vip, real: &config::Real, shared: &Shared) -> RealStatus {
+    /// `all` is the sum of the weights that count in its VIP.
+    fn show_real(&self, vip: &config::Vip, real: &config::Real, all: u64, shared: &Shared) -> RealStatus {
         let Shared { now, health } = shared;
         let standing = self.service.standings().of(&vip.key(), real.address);
         let (state, weight) = self.service.standings().now(vip, real, *now);
@@ -257,7 +264,7 @@ impl Operation {
             }),
             weight: real.weight,
             weight_now: if state == RealState::Up { weight } else { 0 },
-            share: if state == RealState::Up { part(weight, self.weights(vip, *now)) } else { 0.0 },
+            share: if state == RealState::Up { part(weight, all) } else { 0.0 },
             connections: counted.connections,
             opened: counted.opened,
             traffic: traffic(counted, id.and_then(|id| self.rates.real(id))),

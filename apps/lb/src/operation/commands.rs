@@ -18,8 +18,12 @@ const WEIGHT: u32 = 100;
 impl Operation {
     /// Puts a changed configuration in force.
     fn put(&mut self, config: Config) -> Result<Changed, String> {
+        let known = self.service.config().warnings();
         let changes = self.service.reload(config).map_err(|error| format!("{error:#}"))?;
-        Ok(self.changed(changes.iter().map(ToString::to_string).collect()))
+        let mut changed = self.changed(changes.iter().map(ToString::to_string).collect());
+        let new = self.service.config().warnings().into_iter().filter(|warning| !known.contains(warning));
+        changed.warnings.extend(new);
+        Ok(changed)
     }
 
     fn changed(&self, changes: Vec<String>) -> Changed {
@@ -44,8 +48,8 @@ impl Operator for Operation {
         self.show_one(vip, *real)
     }
 
-    fn connections(&mut self, wanted: &ConnectionsWanted) -> Result<Box<dyn Connections>, String> {
-        self.ask_connections(wanted)
+    fn connections(&mut self, _wanted: &ConnectionsWanted) -> Result<Box<dyn Connections>, String> {
+        self.ask_connections()
     }
 
     fn counters(&mut self) -> Vec<Counter> {
@@ -104,7 +108,11 @@ impl Operator for Operation {
         let end = deadline.and_then(|deadline| Instant::now().checked_add(deadline));
         if self.service.set_deadline(&(vip, drain.real), end) {
             let change = match deadline {
-                Some(deadline) => format!("vip {vip}: real {}: its drain ends in {deadline:?}", drain.real),
+                Some(deadline) => format!(
+                    "vip {vip}: real {}: its drain ends in {}",
+                    drain.real,
+                    crate::text::time(deadline.as_secs_f64())
+                ),
                 None => format!("vip {vip}: real {}: its drain has no deadline any more", drain.real),
             };
             changed.changes.push(change);

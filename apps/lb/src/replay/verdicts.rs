@@ -121,14 +121,17 @@ impl Verdicts {
         if settled != packets {
             bail!("{settled} packets of {packets} were settled: it is not known what became of the others");
         }
+        // Written whole, both of them, before either is put in its place.
+        let mut written = Vec::new();
         if let Some((target, mut writer)) = self.lines {
             writer.flush().with_context(|| cannot_write(&target))?;
-            target.finish()?;
+            written.push(target);
         }
         if let Some((target, writer)) = self.sent {
             writer.finish().with_context(|| cannot_write(&target))?;
-            target.finish()?;
+            written.push(target);
         }
+        written.into_iter().try_for_each(Target::finish)?;
         let sentence = |name: &str| reasons.iter().find(|reason| reason.name == name);
         Ok(self.summary.explained(|name| sentence(name).map(|reason| reason.sentence.clone())))
     }

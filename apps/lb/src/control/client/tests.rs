@@ -222,7 +222,7 @@ fn changes_are_told_and_reach_the_balancer() {
         "\
 vip 198.51.100.10:443/tcp: real 10.0.0.12 weight 100 -> 200
 vip 198.51.100.10:443/tcp: real 10.0.0.16 added, weight 100
-warning: 10.0.0.16 in 198.51.100.10:443/tcp cannot be reached: no route to it
+warning: the real 10.0.0.16 is not reachable: no route to it
 ",
     );
     same(
