@@ -7,9 +7,6 @@ use super::diagnostic::Problem;
 use super::reader::Section;
 use super::{Forwarding, Icmp, MacAddress, networks, values};
 
-/// The port that GUE is sent to unless the file says otherwise: IANA's.
-const GUE_PORT: u16 = 6080;
-
 /// The section `[forwarding]`.
 pub(super) struct Way {
     pub(super) method: Forwarding,
@@ -67,7 +64,7 @@ pub(super) fn read(root: &Section<'_>) -> Option<Way> {
     let method = match method {
         Method::Ipip => Forwarding::Ipip { source_v4, source_v6 },
         Method::Gue => {
-            let port = port.map_or(GUE_PORT, toml::Spanned::into_inner);
+            let port = port.map_or(afx::stage::balancer::Forwarding::GUE_PORT, toml::Spanned::into_inner);
             Forwarding::Gue { source_v4, source_v6, port }
         }
         Method::L2Dsr => Forwarding::L2Dsr,

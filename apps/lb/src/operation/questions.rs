@@ -17,9 +17,6 @@ use crate::control::protocol::{
 };
 use crate::control::{Connections, Later, Next};
 
-/// The TTL of outer headers.
-const TTL: u8 = 64;
-
 impl Operation {
     /// What becomes of a flow.
     pub(super) fn ask_flow(&mut self, flow: &Flow) -> Result<Later<Explanation>, String> {
@@ -163,7 +160,7 @@ impl Explainer {
                 source: outer.source(),
                 destination: outer.destination(),
                 protocol: outer.protocol().0,
-                ttl: TTL,
+                ttl: afx::stage::balancer::Forwarding::TTL,
             }),
             udp: udp.map(|outer| OuterUdp {
                 source_port: outer.source_port(),

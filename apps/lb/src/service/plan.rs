@@ -12,9 +12,6 @@ use ipnet::IpNet;
 
 use crate::config::{self, Config};
 
-/// The UDP port that GUE has by default (IANA). Packets to take apart come to it where forwarding is not by GUE.
-const GUE_PORT: u16 = 6080;
-
 /// The packets that the balancer wants: of its VIPs, pings that it answers, and tunnels that it takes apart. What is sent
 /// to a VIP and might be anything is dropped by the balancer rather than left to a stack that does not have the VIP.
 pub(crate) fn steering(config: &Config) -> Result<Steering> {
@@ -32,19 +29,16 @@ pub(crate) fn steering(config: &Config) -> Result<Steering> {
         for protocol in [IpProtocol::IPV4, IpProtocol::IPV6] {
             rules.push(Rule::new(IpNet::from(*address), None, Some(SteeredProtocol(protocol.0)))?);
         }
-        rules.push(Rule::new(IpNet::from(*address), Some(gue_port(config)), Some(SteeredProtocol::UDP))?);
+        rules.push(Rule::new(
+            IpNet::from(*address),
+            Some(settings(config).forwarding.gue_port()),
+            Some(SteeredProtocol::UDP),
+        )?);
     }
     // VIPs of one address ask for the same, in part.
     rules.sort_unstable();
     rules.dedup();
     Ok(Steering::Match(rules))
-}
-
-fn gue_port(config: &Config) -> u16 {
-    match config.forwarding {
-        config::Forwarding::Gue { port, .. } => port,
-        config::Forwarding::Ipip { .. } | config::Forwarding::L2Dsr => GUE_PORT,
-    }
 }
 
 /// A runtime with the configuration's ports and workers; what is missing is its pipeline.

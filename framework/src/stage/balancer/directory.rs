@@ -8,7 +8,7 @@ use ipnet::IpNet;
 
 use super::definition::{Definition, Fragments, RealDefinition, RealState, Settings};
 use super::flow::FlowHasher;
-use super::forward::{Destination, Forwarding, Hop};
+use super::forward::{Destination, Hop};
 use super::maglev::{Table, TableSize, TooManyReals};
 use super::map::Map;
 use super::real::{RealId, RealIds};
@@ -76,9 +76,6 @@ pub enum DirectoryError {
         id: u32,
     },
 }
-
-/// The UDP port of GUE, where the forwarding names no other.
-const GUE_PORT: u16 = 6080;
 
 impl Directory {
     /// No real known.
@@ -255,10 +252,7 @@ fn check(definitions: &[Definition]) -> Result<(), DirectoryError> {
 }
 
 fn tunnels(settings: &Settings) -> Option<Tunnels> {
-    let gue_port = match settings.forwarding {
-        Forwarding::Gue { port, .. } => port,
-        _ => GUE_PORT,
-    };
+    let gue_port = settings.forwarding.gue_port();
     let ends = settings.decapsulate.iter().map(|address| (IpNet::from(*address), ANY, 0));
     (!settings.decapsulate.is_empty()).then(|| Tunnels { ends: Vips::any_port(ends), gue_port })
 }
@@ -270,6 +264,7 @@ fn weight_in_table(real: &RealDefinition) -> u32 {
 
 #[cfg(test)]
 mod tests {
+    use super::super::forward::Forwarding;
     use super::*;
     use crate::port::PortId;
 

@@ -39,6 +39,23 @@ pub enum Forwarding {
     L2Dsr,
 }
 
+impl Forwarding {
+    /// The UDP port of GUE, where no other is named (IANA).
+    pub const GUE_PORT: u16 = 6080;
+
+    /// The Forwarding::TTL, or hop limit, of outer headers.
+    pub const TTL: u8 = 64;
+
+    /// The UDP port at which packets are taken out of GUE: the one that they are sent to, if they are.
+    #[must_use]
+    pub const fn gue_port(&self) -> u16 {
+        match self {
+            Self::Gue { port, .. } => *port,
+            Self::Ipip { .. } | Self::L2Dsr => Self::GUE_PORT,
+        }
+    }
+}
+
 /// The next hop to a real.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Hop {
@@ -95,9 +112,6 @@ pub(super) enum Refusal {
     Trailing,
 }
 
-/// The TTL of outer headers.
-const TTL: u8 = 64;
-
 impl Destination {
     /// The way to `real` for packets to a VIP of IPv4 or else IPv6. None, where an outer source is needed and
     /// there is none of the real's family.
@@ -113,21 +127,25 @@ impl Destination {
             (Forwarding::L2Dsr, _) => Outer::None,
             (Forwarding::Ipip { source_v4, .. }, IpAddr::V4(real)) => {
                 let (source, host_mask) = source_of_v4(source_v4, hop.source)?;
-                Outer::V4 { header: OuterIpv4::new(source, real, inner, TTL, false), host_mask }
+                Outer::V4 { header: OuterIpv4::new(source, real, inner, Forwarding::TTL, false), host_mask }
             }
             (Forwarding::Ipip { source_v6, .. }, IpAddr::V6(real)) => {
                 let (source, host_mask) = source_of_v6(source_v6, hop.source)?;
                 // Flows are told apart by their sources, or else by their labels (RFC 6438).
                 let label_mask = if host_mask == 0 { u32::MAX } else { 0 };
-                Outer::V6 { header: OuterIpv6::new(source, real, inner, TTL), host_mask, label_mask }
+                Outer::V6 {
+                    header: OuterIpv6::new(source, real, inner, Forwarding::TTL),
+                    host_mask,
+                    label_mask,
+                }
             }
             (Forwarding::Gue { source_v4, port, .. }, IpAddr::V4(real)) => {
                 let (source, host_mask) = source_of_v4(source_v4, hop.source)?;
-                Outer::Gue4 { header: GueIpv4::new(source, real, port, TTL, false), host_mask }
+                Outer::Gue4 { header: GueIpv4::new(source, real, port, Forwarding::TTL, false), host_mask }
             }
             (Forwarding::Gue { source_v6, port, .. }, IpAddr::V6(real)) => {
                 let (source, host_mask) = source_of_v6(source_v6, hop.source)?;
-                Outer::Gue6 { header: GueIpv6::new(source, real, port, TTL), host_mask }
+                Outer::Gue6 { header: GueIpv6::new(source, real, port, Forwarding::TTL), host_mask }
             }
         };
         let ethertype: [u8; 2] = match (&outer, real) {
