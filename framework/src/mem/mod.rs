@@ -8,6 +8,7 @@
 
 #![allow(unsafe_code, reason = "the fence: raw packet memory, huge pages, prefetch and the cycle counter")]
 
+mod aes;
 #[cfg(any(test, feature = "testing"))]
 mod counting;
 mod crossing;
@@ -18,6 +19,7 @@ mod pool;
 mod prefetch;
 pub(crate) mod spsc;
 
+pub(crate) use aes::Aes128;
 #[cfg(any(test, feature = "testing"))]
 pub use counting::CountingAllocator;
 pub use cycles::{cycles, cycles_per_ns};
