@@ -39,7 +39,7 @@ pub(crate) use reason::{Reasons, builtin};
 use std::rc::Rc;
 
 use crate::mem::{Frame, Pool};
-use crate::packet::{HashSeed, ParseError, Parsed};
+use crate::packet::{HashSeed, Outcome, ParseError};
 use crate::port::PortId;
 use crate::time::Time;
 use crate::worker::WorkerId;
@@ -90,7 +90,7 @@ pub struct Batch {
     /// Per slot: the drop's reason, or the worker to hand over to.
     detail: [u8; BATCH],
     frames: [Frame; BATCH],
-    parsed: [Result<Parsed, ParseError>; BATCH],
+    parsed: [Outcome; BATCH],
     meta: [Meta; BATCH],
     user: [[u64; 2]; BATCH],
     tails: [u32; BATCH],
@@ -123,7 +123,7 @@ impl Batch {
             origin: Origin::default(),
             detail: [0; BATCH],
             frames: [Frame::EMPTY; BATCH],
-            parsed: [Err(ParseError::EthernetTruncated); BATCH],
+            parsed: [Outcome::new(Err(ParseError::EthernetTruncated)); BATCH],
             meta: [Meta::default(); BATCH],
             user: [[0; 2]; BATCH],
             tails: [segments::NONE; BATCH],

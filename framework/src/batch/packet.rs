@@ -1,9 +1,11 @@
 //! One packet of the batch: what a stage reads, changes and settles.
 
+use std::ops::Range;
+
 use bytemuck::Pod;
 
 use super::{Batch, Held, Origin, Reason, Slot};
-use crate::packet::{self, ParseError, Parsed};
+use crate::packet::{self, Outcome, ParseError, Parsed};
 use crate::port::PortId;
 use crate::time::Time;
 use crate::worker::WorkerId;
@@ -89,10 +91,24 @@ impl<'b> Packet<'b> {
         let index = self.slot.index();
         if self.batch.parsed_known & self.slot.bit() == 0 {
             let head = self.batch.frames[index].bytes();
-            self.batch.parsed[index] = packet::parse_head(head, self.len(), self.batch.hash_seed);
+            let Some(parsed) = packet::parse_common(head, self.len(), self.batch.hash_seed) else {
+                return self.parse_uncommon();
+            };
+            self.batch.parsed[index] = Outcome::new(Ok(parsed));
             self.batch.parsed_known |= self.slot.bit();
+            return Ok(parsed);
         }
-        self.batch.parsed[index]
+        self.batch.parsed[index].result()
+    }
+
+    #[inline(never)]
+    fn parse_uncommon(&mut self) -> Result<Parsed, ParseError> {
+        let index = self.slot.index();
+        let head = self.batch.frames[index].bytes();
+        let result = packet::parse_head(head, self.len(), self.batch.hash_seed);
+        self.batch.parsed[index] = Outcome::new(result);
+        self.batch.parsed_known |= self.slot.bit();
+        result
     }
 
     /// Bytes free before the packet.
@@ -125,6 +141,20 @@ impl<'b> Packet<'b> {
     pub fn pull_front(&mut self, count: usize) -> bool {
         self.batch.parsed_known &= !self.slot.bit();
         self.batch.frames[self.slot.index()].pull_front(count)
+    }
+
+    /// Keeps the bytes of `keep`, which lie in the first segment, and puts `front` bytes before them: what it takes to
+    /// put a packet into another header, in one step. Returns the packet's first segment, whose first `front` bytes
+    /// are to be written, since they hold what was there. None, with nothing changed, where the segment is shorter, or
+    /// there is no room before it.
+    #[inline(always)]
+    pub fn reframe(&mut self, keep: Range<usize>, front: usize) -> Option<&mut [u8]> {
+        let frame = &mut self.batch.frames[self.slot.index()];
+        if !frame.reframe(keep, front) {
+            return None;
+        }
+        self.batch.parsed_known &= !self.slot.bit();
+        Some(frame.bytes_mut())
     }
 
     /// Sets the length of the first segment; bytes won hold what was there. False, with nothing

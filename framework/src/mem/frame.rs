@@ -1,6 +1,7 @@
 //! The frame token: exclusive access to one slot of the packet memory.
 
 use std::fmt;
+use std::ops::Range;
 use std::ptr::NonNull;
 
 /// A frame: one fixed-size slot of the packet memory, and the packet bytes in it.
@@ -150,6 +151,21 @@ impl Frame {
         self.reshape(self.shape.len() - count_16, self.shape.headroom() + count_16);
         // SAFETY: `count <= len`, so the pointer stays in the chunk (one past its end at most).
         self.data = unsafe { self.data.add(count) };
+        true
+    }
+
+    /// Keeps the packet's bytes of `keep` and puts `front` bytes before them, which hold what was there: all that
+    /// putting a packet into another header takes, at once. Returns false, and changes nothing, where the packet is
+    /// shorter or there is no room.
+    #[inline(always)]
+    pub fn reframe(&mut self, keep: Range<usize>, front: usize) -> bool {
+        let room = usize::from(self.shape.headroom()) + keep.start;
+        if keep.start > keep.end || keep.end > usize::from(self.shape.len()) || front > room {
+            return false;
+        }
+        self.reshape((front + keep.len()) as u16, (room - front) as u16);
+        // SAFETY: `front <= headroom + start`, so the pointer stays in the chunk.
+        self.data = unsafe { self.data.offset(keep.start.cast_signed() - front.cast_signed()) };
         true
     }
 

@@ -348,6 +348,23 @@ pub fn flow_key(bytes: &[u8], parsed: &Parsed) -> Option<FlowKey> {
     })
 }
 
+/// The same of a [plain](Parsed::is_plain) packet over IPv4: its addresses end the IP header, and its ports begin the
+/// next one.
+#[inline(always)]
+pub(crate) fn plain_flow_v4(bytes: &[u8], parsed: &Parsed) -> Option<FlowKey4> {
+    let both: &[u8; 12] = bytes.get(parsed.transport()?.checked_sub(8)?..)?.first_chunk()?;
+    let (addresses, ports) = both.split_first_chunk()?;
+    Some(FlowKey4::from_wire(*addresses, *ports.first_chunk()?, parsed.protocol()?))
+}
+
+/// The same of a [plain](Parsed::is_plain) packet over IPv6.
+#[inline(always)]
+pub(crate) fn plain_flow_v6(bytes: &[u8], parsed: &Parsed) -> Option<FlowKey6> {
+    let both: &[u8; 36] = bytes.get(parsed.transport()?.checked_sub(32)?..)?.first_chunk()?;
+    let (addresses, ports) = both.split_first_chunk()?;
+    Some(FlowKey6::from_wire(addresses, *ports.first_chunk()?, parsed.protocol()?))
+}
+
 /// The flow of the packet that an ICMP or ICMPv6 error quotes, as its sender sent it: an error about a packet from a
 /// VIP to a client has the VIP as source. [`reversed`](FlowKey::reversed) is the flow of the packets it answered.
 ///

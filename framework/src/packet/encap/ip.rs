@@ -2,7 +2,6 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use super::super::checksum::Sum;
 use super::super::names::Protocol;
 
 /// The outer IPv4 header of a tunnel: all that its packets share, summed beforehand.
@@ -22,7 +21,8 @@ use super::super::names::Protocol;
 #[derive(Clone, Copy, Debug)]
 pub struct OuterIpv4 {
     template: [u8; Self::LEN],
-    sum: Sum,
+    /// The sum of the template's 16-bit words.
+    sum: u32,
 }
 
 impl OuterIpv4 {
@@ -48,7 +48,8 @@ impl OuterIpv4 {
         template[9] = protocol.0;
         template[12..16].copy_from_slice(&source.octets());
         template[16..].copy_from_slice(&destination.octets());
-        Self { template, sum: Sum::new().add_bytes(&template) }
+        let words = template.as_chunks::<2>().0;
+        Self { template, sum: words.iter().map(|word| u32::from(u16::from_be_bytes(*word))).sum() }
     }
 
     /// Writes the header of a packet that carries `inner_len` bytes. `tos` is commonly the inner one's, with the
@@ -76,16 +77,18 @@ impl OuterIpv4 {
         out[1] = tos;
         out[2..4].copy_from_slice(&total_len.to_be_bytes());
         out[4..6].copy_from_slice(&identification.to_be_bytes());
-        let source = u32::from_be_bytes([out[12], out[13], out[14], out[15]]) | host;
+        let [.., a, b, c, d, _, _, _, _] = self.template;
+        let source = u32::from_be_bytes([a, b, c, d]) | host;
         out[12..16].copy_from_slice(&source.to_be_bytes());
-        let checksum = self
-            .sum
-            .add_u16(total_len)
-            .add_u16(identification)
-            .add_u16(tos.into())
-            .add_u16((host >> 16) as u16)
-            .add_u16(host as u16)
-            .checksum();
+        // Fifteen 16-bit words at most: the carries are added when all are summed (RFC 1071, section 2, C).
+        let sum = self.sum
+            + u32::from(total_len)
+            + u32::from(identification)
+            + u32::from(tos)
+            + (host >> 16)
+            + (host & 0xffff);
+        let sum = (sum & 0xffff) + (sum >> 16);
+        let checksum = !(sum + (sum >> 16)) as u16;
         out[10..12].copy_from_slice(&checksum.to_be_bytes());
         true
     }

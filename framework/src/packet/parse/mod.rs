@@ -10,12 +10,13 @@ mod tests;
 
 pub use error::ParseError;
 pub(super) use extensions::skip_extensions;
+pub(crate) use parsed::Outcome;
 pub use parsed::{Fragment, Parsed};
 
 use super::flow::{FlowKey4, FlowKey6};
 use super::hash::HashSeed;
 use super::names::{EtherType, Protocol};
-use parsed::Kind;
+use parsed::{Found, Kind};
 
 const ETHERNET_LEN: usize = 14;
 const IPV4_LEN: usize = 20;
@@ -59,10 +60,9 @@ pub fn parse_head(head: &[u8], packet_len: usize, seed: HashSeed) -> Result<Pars
 /// What nearly all packets are: whole, untagged TCP or UDP over IPv4 without options or IPv6 without extensions. The
 /// rest, and all that is malformed, is left to [`parse_any`], which agrees with this wherever both have an answer.
 ///
-/// Inlined for sure: returned through memory, the fields would be stored one by one and loaded again in wider words,
-/// and that wait costs more than the parsing.
+/// Inlined for sure: what it finds stays in registers.
 #[inline(always)]
-fn parse_common(head: &[u8], packet_len: usize, seed: HashSeed) -> Option<Parsed> {
+pub(crate) fn parse_common(head: &[u8], packet_len: usize, seed: HashSeed) -> Option<Parsed> {
     let ethernet = head.first_chunk::<ETHERNET_LEN>()?;
     match EtherType(u16::from_be_bytes([ethernet[12], ethernet[13]])) {
         EtherType::IPV4 => parse_common4(head, packet_len, seed),
@@ -89,18 +89,21 @@ fn parse_common4(head: &[u8], packet_len: usize, seed: HashSeed) -> Option<Parse
     let transport_header_len = common_transport::<START>(head, protocol, ip_payload_len)?;
     let addresses = [bytes[26], bytes[27], bytes[28], bytes[29], bytes[30], bytes[31], bytes[32], bytes[33]];
     let key = FlowKey4::from_wire(addresses, [bytes[34], bytes[35], bytes[36], bytes[37]], protocol);
-    Some(Parsed {
-        hash: key.hash(seed),
-        fragment_id: 0,
-        ethertype: EtherType::IPV4,
-        ip_payload: START as u16,
-        ip_payload_len,
-        l3: ETHERNET_LEN as u8,
-        protocol,
-        transport_header_len,
-        kind: Kind::V4,
-        fragment: Fragment::None,
-    })
+    Some(
+        Found {
+            hash: key.hash(seed),
+            fragment_id: 0,
+            ethertype: EtherType::IPV4,
+            ip_payload: START as u16,
+            ip_payload_len,
+            l3: ETHERNET_LEN as u8,
+            protocol,
+            transport_header_len,
+            kind: Kind::V4,
+            fragment: Fragment::None,
+        }
+        .pack(),
+    )
 }
 
 #[inline(always)]
@@ -116,18 +119,21 @@ fn parse_common6(head: &[u8], packet_len: usize, seed: HashSeed) -> Option<Parse
     let (_, addresses) = bytes.split_at(22);
     let key =
         FlowKey6::from_wire(addresses.first_chunk()?, [bytes[54], bytes[55], bytes[56], bytes[57]], protocol);
-    Some(Parsed {
-        hash: key.hash(seed),
-        fragment_id: 0,
-        ethertype: EtherType::IPV6,
-        ip_payload: START as u16,
-        ip_payload_len,
-        l3: ETHERNET_LEN as u8,
-        protocol,
-        transport_header_len,
-        kind: Kind::V6,
-        fragment: Fragment::None,
-    })
+    Some(
+        Found {
+            hash: key.hash(seed),
+            fragment_id: 0,
+            ethertype: EtherType::IPV6,
+            ip_payload: START as u16,
+            ip_payload_len,
+            l3: ETHERNET_LEN as u8,
+            protocol,
+            transport_header_len,
+            kind: Kind::V6,
+            fragment: Fragment::None,
+        }
+        .pack(),
+    )
 }
 
 /// The length of the TCP or UDP header that begins at `START` in a packet which is no fragment.
@@ -166,7 +172,7 @@ fn parse_any(head: &[u8], packet_len: usize, seed: HashSeed) -> Result<Parsed, P
     match ethertype {
         EtherType::IPV4 => parse_ipv4(head, ip_len, l3, seed),
         EtherType::IPV6 => parse_ipv6(head, ip_len, l3, seed),
-        _ => Ok(Parsed {
+        _ => Ok(Found {
             hash: 0,
             fragment_id: 0,
             ethertype,
@@ -177,7 +183,8 @@ fn parse_any(head: &[u8], packet_len: usize, seed: HashSeed) -> Result<Parsed, P
             transport_header_len: 0,
             kind: Kind::NotIp,
             fragment: Fragment::None,
-        }),
+        }
+        .pack()),
     }
 }
 
@@ -215,7 +222,7 @@ fn parse_ipv4(head: &[u8], available: usize, l3: usize, seed: HashSeed) -> Resul
         Fragment::None => FlowKey4::from_wire(addresses, transport.ports, protocol).hash(seed),
         _ => FlowKey4::hash_fragment(addresses, protocol, fragment_id, seed),
     };
-    Ok(Parsed {
+    Ok(Found {
         hash,
         fragment_id: if fragment == Fragment::None { 0 } else { fragment_id.into() },
         ethertype: EtherType::IPV4,
@@ -226,7 +233,8 @@ fn parse_ipv4(head: &[u8], available: usize, l3: usize, seed: HashSeed) -> Resul
         transport_header_len: transport.header_len,
         kind: if header_len == IPV4_LEN { Kind::V4 } else { Kind::V4Options },
         fragment,
-    })
+    }
+    .pack())
 }
 
 fn parse_ipv6(head: &[u8], available: usize, l3: usize, seed: HashSeed) -> Result<Parsed, ParseError> {
@@ -253,7 +261,7 @@ fn parse_ipv6(head: &[u8], available: usize, l3: usize, seed: HashSeed) -> Resul
         Fragment::None => FlowKey6::from_wire(addresses, transport.ports, chain.protocol).hash(seed),
         _ => FlowKey6::hash_fragment(addresses, fragment_id, seed),
     };
-    Ok(Parsed {
+    Ok(Found {
         hash,
         fragment_id: if fragment == Fragment::None { 0 } else { fragment_id },
         ethertype: EtherType::IPV6,
@@ -264,7 +272,8 @@ fn parse_ipv6(head: &[u8], available: usize, l3: usize, seed: HashSeed) -> Resul
         transport_header_len: transport.header_len,
         kind: if chain.len == 0 { Kind::V6 } else { Kind::V6Extensions },
         fragment,
-    })
+    }
+    .pack())
 }
 
 /// Which fragment one with these properties is, if it can be one.

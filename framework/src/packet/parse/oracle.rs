@@ -224,8 +224,8 @@ fn beyond_etherparse(bytes: &[u8], ours: &Parsed) -> bool {
                 next = following;
             }
             // In a later fragment it goes on to look for headers in the middle of the original.
-            let middle =
-                ours.fragment() == Fragment::Later && matches!(ours.protocol.0, 0 | 43 | 44 | 51 | 60);
+            let middle = ours.fragment() == Fragment::Later
+                && matches!(ours.protocol().map(|it| it.0), Some(0 | 43 | 44 | 51 | 60));
             middle || next == 2 || ip[4..6] == [0, 0]
         }
         None => true,

@@ -171,11 +171,11 @@ impl Destination {
     /// Puts the packet on its way. `entropy` is the same for all packets of a flow.
     #[inline(always)]
     pub(super) fn send(&self, packet: &mut Packet<'_>, parsed: &Parsed, entropy: u64) -> Result<(), Refusal> {
-        let ip = parsed.ip_range().unwrap_or(0..0);
-        if ip.len() > usize::from(self.room) {
+        let (start, end) = parsed.ip_bounds();
+        if end - start > usize::from(self.room) {
             return Err(Refusal::TooBig);
         }
-        let len = ip.len() as u16;
+        let (ip, len) = (start..end, (end - start) as u16);
         match &self.outer {
             Outer::None => {
                 packet.bytes_mut_same_flow()[..12].copy_from_slice(&self.ethernet[..12]);
@@ -191,7 +191,7 @@ impl Destination {
                 let (host, label) = (u128::from(entropy) & host_mask, entropy as u32 & label_mask);
                 header.write_from(room, host, len, tos, label);
             }
-            Outer::Gue4 { .. } | Outer::Gue6 { .. } => self.put_in_gue(packet, &ip, entropy)?,
+            Outer::Gue4 { .. } | Outer::Gue6 { .. } => self.put_in_gue(packet, ip.start, ip.end, entropy)?,
         }
         packet.transmit(self.port);
         Ok(())
@@ -199,7 +199,14 @@ impl Destination {
 
     /// A function of its own, so that the others stay small.
     #[inline(never)]
-    fn put_in_gue(&self, packet: &mut Packet<'_>, ip: &Range<usize>, entropy: u64) -> Result<(), Refusal> {
+    fn put_in_gue(
+        &self,
+        packet: &mut Packet<'_>,
+        start: usize,
+        end: usize,
+        entropy: u64,
+    ) -> Result<(), Refusal> {
+        let ip = &(start..end);
         let (len, tos) = (ip.len() as u16, traffic_class(packet, ip.start));
         match &self.outer {
             Outer::Gue4 { header, host_mask } => {
@@ -207,8 +214,7 @@ impl Destination {
                 header.write_from(room, entropy as u32 & host_mask, source_port(entropy), len, tos, 0);
             }
             Outer::Gue6 { header, host_mask } => {
-                trim(packet, ip)?;
-                let inner = sum_from(packet, ip.start);
+                let inner = sum_from(packet, ip)?;
                 let room = self.push::<{ GueIpv6::LEN }>(packet, ip)?;
                 let host = u128::from(entropy) & host_mask;
                 // Flows are told apart by their ports.
@@ -227,16 +233,11 @@ impl Destination {
         packet: &'p mut Packet<'_>,
         ip: &Range<usize>,
     ) -> Result<&'p mut [u8; LEN], Refusal> {
-        let missing = (14 + LEN).saturating_sub(ip.start);
-        if packet.headroom() < missing {
-            return Err(Refusal::NoHeadroom);
-        }
-        trim(packet, ip)?;
-        packet.pull_front(ip.start);
-        let front = packet.push_front(14 + LEN).ok_or(Refusal::NoHeadroom)?;
-        let (ethernet, outer) = front.split_at_mut(14);
-        ethernet.copy_from_slice(&self.ethernet);
-        outer.first_chunk_mut().ok_or(Refusal::NoHeadroom)
+        let front =
+            packet.reframe(ip.start..end_in_head(packet, ip)?, 14 + LEN).ok_or(Refusal::NoHeadroom)?;
+        let (ethernet, rest) = front.split_first_chunk_mut().ok_or(Refusal::NoHeadroom)?;
+        *ethernet = self.ethernet;
+        rest.first_chunk_mut().ok_or(Refusal::NoHeadroom)
     }
 
     /// How the packets of a flow with this entropy leave.
@@ -276,25 +277,22 @@ impl Destination {
     }
 }
 
-/// Takes away the padding of short packets, which are as long as Ethernet demands: it is not part of what is
-/// forwarded. Nobody pads a packet that is longer than a frame.
+/// Where the IP packet ends in the packet's first segment. Behind it is the padding of short packets, which are as long
+/// as Ethernet demands: it is not part of what is forwarded. Nobody pads a packet that is longer than a frame.
 #[inline(always)]
-fn trim(packet: &mut Packet<'_>, ip: &Range<usize>) -> Result<(), Refusal> {
-    let len = packet.len();
-    if len > ip.end {
-        if packet.bytes().len() != len {
-            return Err(Refusal::Trailing);
-        }
-        packet.set_len(ip.end);
+fn end_in_head(packet: &Packet<'_>, ip: &Range<usize>) -> Result<usize, Refusal> {
+    let (head, len) = (packet.bytes().len(), packet.len());
+    if head != len && len > ip.end {
+        return Err(Refusal::Trailing);
     }
-    Ok(())
+    Ok(ip.end.min(head))
 }
 
-/// The sum of the packet from `start` on.
-fn sum_from(packet: &Packet<'_>, start: usize) -> Sum {
-    let mut segments = packet.segments();
-    let first = segments.next().and_then(|first| first.get(start..)).unwrap_or_default();
-    Sum::new().add_segments(std::iter::once(first).chain(segments))
+/// The sum of the IP packet.
+fn sum_from(packet: &Packet<'_>, ip: &Range<usize>) -> Result<Sum, Refusal> {
+    let end = end_in_head(packet, ip)?;
+    let first = packet.bytes().get(ip.start..end).unwrap_or_default();
+    Ok(Sum::new().add_segments(std::iter::once(first).chain(packet.segments().skip(1))))
 }
 
 /// The outer UDP source port of a flow: one of those that are for passing use (RFC 6335).

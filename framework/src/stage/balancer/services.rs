@@ -169,6 +169,18 @@ impl Services {
         self.vips.of(flow).map(Found::from_bits)
     }
 
+    /// The VIP that an IPv4 flow goes to.
+    #[inline(always)]
+    pub(super) fn service_of_v4(&self, flow: &FlowKey4) -> Option<Found> {
+        self.vips.of_v4(flow).map(Found::from_bits)
+    }
+
+    /// The VIP that an IPv6 flow goes to.
+    #[inline(always)]
+    pub(super) fn service_of_v6(&self, flow: &FlowKey6) -> Option<Found> {
+        self.vips.of_v6(flow).map(Found::from_bits)
+    }
+
     /// The real that serves a new flow of a VIP, and why.
     #[inline]
     pub(super) fn choose(&self, service: u32, flow: &FlowKey) -> Option<(RealId, How)> {

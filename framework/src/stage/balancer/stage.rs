@@ -10,13 +10,13 @@ use super::inspection::{Inspection, Walk};
 use super::monitor::{Cells, Counts, Monitor};
 use super::real::RealId;
 use super::reasons::Reasons;
-use super::services::{Place, Services};
+use super::services::{Found, Place, Services};
 use super::together::Together;
 use super::too_big::Teller;
 use crate::Time;
 use crate::batch::{BATCH, Batch, Packet, Reason, Slot, Slots};
 use crate::mem::PageKind;
-use crate::packet::{FlowKey, Fragment, Parsed, Protocol, flow_key, parse};
+use crate::packet::{FlowKey, Parsed, Protocol, flow_key, plain_flow_v4, plain_flow_v6};
 use crate::stage::{Snapshot, Stage};
 use crate::worker::{Build, WorkerId};
 
@@ -67,12 +67,11 @@ pub struct Balancer {
     pub(super) walk: Option<Walk>,
 }
 
-/// What is known of a packet after the first look, and after the second who it went to.
+/// What is known of a packet after the first look, and after the second who it went to. Half a cache line: what is
+/// rarely asked, the flow's addresses say, is read from the packet again.
 #[derive(Clone, Copy)]
 pub(super) struct Work {
     pub(super) flow: FlowHash,
-    pub(super) key: FlowKey,
-    pub(super) parsed: Parsed,
     /// The VIP's place in the list.
     pub(super) service: u32,
     /// The real, if `how` says how it was chosen, or if the packet has named it itself.
@@ -115,11 +114,8 @@ impl Balancer {
     /// # Panics
     /// If the system has no random numbers, without which the connection table is open to attack.
     pub fn new(build: &mut Build<'_>, options: &Options, services: Arc<Services>, monitor: &Monitor) -> Self {
-        let nobody = FlowKey::new([0; 4].into(), [0; 4].into(), Protocol::TCP, 0, 0).expect("both are IPv4");
         let idle = Work {
             flow: FlowHash { index: 0, tag: 0 },
-            key: nobody,
-            parsed: parse(&[0; 14]).expect("an Ethernet header alone is well-formed"),
             service: 0,
             real: RealId::new(0, 0),
             how: None,
@@ -174,6 +170,8 @@ impl Balancer {
 
     /// The first look: settles what is for no real, and gets the connection's memory on its way. `TUNNELLED`: the
     /// packet has been taken out of a tunnel, and is not taken out of another.
+    // What was parsed, and the flow, are passed to no function that is not inlined: by reference, they would have to be
+    // in memory for all packets, and not in registers. They ask the packet for it once more, which is cheap.
     #[inline(always)]
     pub(super) fn look<const TUNNELLED: bool>(
         &mut self,
@@ -181,63 +179,68 @@ impl Balancer {
         packet: &mut Packet<'_>,
     ) -> Result<(), Refused> {
         let parsed = packet.parsed().map_err(|error| self.reasons.malformed.reason(error))?;
-        let Some(protocol) = parsed.protocol() else { return Err(self.reasons.not_ip.into()) };
-        if parsed.fragment() != Fragment::None || parsed.is_ipv4() && parsed.has_ip_options() {
-            return self.look_at_unusual(slot, packet, &parsed);
+        if !parsed.is_plain() {
+            return self.look_at_unusual::<TUNNELLED>(slot, packet);
         }
-        let signal = match protocol {
-            Protocol::TCP => signal_of_tcp(packet, &parsed),
-            Protocol::ICMP | Protocol::ICMPV6 => return self.look_at_icmp(slot, packet, &parsed),
-            _ => {
-                if !TUNNELLED
-                    && self.services.tunnels.is_some()
-                    && let Some(inner) = self.tunnelled(packet, &parsed)
-                {
-                    return self.look_inside(slot, packet, &parsed, &inner);
-                }
-                Signal::Datagram
+        let signal = if parsed.protocol() == Some(Protocol::TCP) {
+            signal_of_tcp(packet, &parsed)
+        } else {
+            if !TUNNELLED
+                && self.services.tunnels.is_some()
+                && let Some(outcome) = self.look_inside(slot, packet)
+            {
+                return outcome;
             }
+            Signal::Datagram
         };
-        let key = flow_key(packet.bytes(), &parsed).ok_or(self.reasons.no_vip)?;
-        self.admit(slot, packet, &parsed, &key, signal, Kind::Flow)
+        let no_vip = self.reasons.no_vip;
+        let (found, flow) = if parsed.is_ipv4() {
+            let key = plain_flow_v4(packet.bytes(), &parsed).ok_or(no_vip)?;
+            (self.services.service_of_v4(&key), self.hasher.hash_v4(&key))
+        } else {
+            let key = plain_flow_v6(packet.bytes(), &parsed).ok_or(no_vip)?;
+            (self.services.service_of_v6(&key), self.hasher.hash_v6(&key))
+        };
+        self.admit(slot, packet, &parsed, found, flow, signal, Kind::Flow)
     }
 
-    /// [`admit`](Self::admit) for those that are no whole packets of a flow.
+    /// [`admit`](Self::admit) for those that are no plain packets of a flow.
     #[inline(never)]
     pub(super) fn admit_unusual(
         &mut self,
         slot: Slot,
-        packet: &Packet<'_>,
-        parsed: &Parsed,
+        packet: &mut Packet<'_>,
         key: &FlowKey,
         signal: Signal,
         kind: Kind,
     ) -> Result<(), Refused> {
-        self.admit(slot, packet, parsed, key, signal, kind)
+        let parsed = packet.parsed().map_err(|error| self.reasons.malformed.reason(error))?;
+        let (found, flow) = (self.services.service_of(key), self.hasher.hash(key));
+        self.admit(slot, packet, &parsed, found, flow, signal, kind)
     }
 
-    /// Finds the VIP, and takes note of what the second look is to do.
+    /// Takes note of what the second look is to do.
     #[inline(always)]
+    #[allow(clippy::too_many_arguments, reason = "in a structure they would be in memory")]
     fn admit(
         &mut self,
         slot: Slot,
-        packet: &Packet<'_>,
+        packet: &mut Packet<'_>,
         parsed: &Parsed,
-        key: &FlowKey,
+        found: Option<Found>,
+        flow: FlowHash,
         signal: Signal,
         kind: Kind,
     ) -> Result<(), Refused> {
-        let found = self.services.service_of(key).ok_or(self.reasons.no_vip)?;
-        let flow = self.hasher.hash(key);
+        let found = found.ok_or(self.reasons.no_vip)?;
         self.connections.prefetch(flow);
         let (service, real) = (found.index(), RealId::new(0, 0));
-        self.work[slot.index()] =
-            Work { flow, key: *key, parsed: *parsed, service, real, how: None, signal, kind };
+        self.work[slot.index()] = Work { flow, service, real, how: None, signal, kind };
         if length(parsed) > self.services.client_mtu {
             return Err(self.too_long(slot));
         }
         if found.reads_packets() && kind != Kind::Error {
-            self.read_server_id(slot, packet, parsed);
+            self.read_server_id(slot, packet);
         }
         Ok(())
     }
@@ -255,22 +258,30 @@ impl Balancer {
         work.real = place.id;
         work.how = Some(How::Connection);
         self.counts.chosen[How::Connection as usize] += 1;
-        deliver(place, packet, &work.parsed, work.parsed.hash(), &self.cells, &self.reasons)
+        let parsed = packet.parsed().map_err(|error| self.reasons.malformed.reason(error))?;
+        deliver(place, packet, &parsed, parsed.hash(), &self.cells, &self.reasons)
     }
 
     /// Sends the first packet of a flow, or the first one after it has lost its real.
     #[inline(never)]
     fn open(&mut self, slot: Slot, packet: &mut Packet<'_>, batch: BatchFacts) -> Result<(), Refused> {
-        let (real, how) = self.choose_anew(slot, batch.now)?;
-        self.deliver_to(real, how, slot, packet, self.work[slot.index()].parsed.hash())
+        let parsed = packet.parsed().map_err(|error| self.reasons.malformed.reason(error))?;
+        let key = flow_key(packet.bytes(), &parsed).ok_or(self.reasons.no_vip)?;
+        let (real, how) = self.choose_anew(slot, &key, batch.now)?;
+        self.deliver_to(real, how, slot, packet, &parsed, parsed.hash())
     }
 
     /// Chooses a real for a flow that has none, and takes note of it.
     #[inline]
-    pub(super) fn choose_anew(&mut self, slot: Slot, now: Tick) -> Result<(RealId, How), Reason> {
-        let Work { flow, key, service, signal, .. } = &self.work[slot.index()];
-        let (real, how) = self.services.choose(*service, key).ok_or(self.reasons.no_real)?;
-        self.connections.insert(*flow, real, *signal, now);
+    pub(super) fn choose_anew(
+        &mut self,
+        slot: Slot,
+        key: &FlowKey,
+        now: Tick,
+    ) -> Result<(RealId, How), Reason> {
+        let Work { flow, service, signal, .. } = self.work[slot.index()];
+        let (real, how) = self.services.choose(service, key).ok_or(self.reasons.no_real)?;
+        self.connections.insert(flow, real, signal, now);
         self.cells.opened(real);
         Ok((real, how))
     }
@@ -283,6 +294,7 @@ impl Balancer {
         how: How,
         slot: Slot,
         packet: &mut Packet<'_>,
+        parsed: &Parsed,
         entropy: u64,
     ) -> Result<(), Refused> {
         let work = &mut self.work[slot.index()];
@@ -290,7 +302,7 @@ impl Balancer {
         work.how = Some(how);
         self.counts.chosen[how as usize] += 1;
         let place = self.services.real(real).ok_or(self.reasons.no_real)?;
-        deliver(place, packet, &work.parsed, entropy, &self.cells, &self.reasons)
+        deliver(place, packet, parsed, entropy, &self.cells, &self.reasons)
     }
 
     /// Settles a packet that goes to no real.
@@ -317,7 +329,8 @@ pub(super) struct BatchFacts {
 /// The length of the packet from its IP header on, without padding.
 #[inline(always)]
 pub(super) fn length(parsed: &Parsed) -> usize {
-    parsed.ip_range().map_or(0, |ip| ip.len())
+    let (start, end) = parsed.ip_bounds();
+    end - start
 }
 
 /// What a TCP packet says of its flow.

@@ -82,7 +82,7 @@ impl Balancer {
         if parsed.fragment() == Fragment::Later {
             // The first one may be in the same batch, behind it.
             let work = &mut self.work[slot.index()];
-            *work = Work { parsed: *parsed, service, how: None, kind: Kind::Fragment, ..*work };
+            *work = Work { service, how: None, kind: Kind::Fragment, ..*work };
             return Ok(());
         }
         let signal = match protocol {
@@ -95,7 +95,7 @@ impl Balancer {
         if service.options.fragments == Fragments::Drop {
             return Err(fragment.into());
         }
-        self.admit_unusual(slot, packet, parsed, &key, signal, Kind::Fragment)
+        self.admit_unusual(slot, packet, &key, signal, Kind::Fragment)
     }
 
     /// Leaves a fragment without ports for later.
@@ -146,9 +146,9 @@ impl Balancer {
             Ok(parsed) => {
                 let work = &mut self.work[slot.index()];
                 let service = self.services.real(real).map_or(work.service, |place| place.service);
-                *work = Work { parsed, service, how: None, ..*work };
+                *work = Work { service, how: None, ..*work };
                 self.decided |= slot.bit();
-                self.deliver_to(real, How::Connection, slot, &mut packet, entropy)
+                self.deliver_to(real, How::Connection, slot, &mut packet, &parsed, entropy)
             }
             Err(error) => Err(self.reasons.malformed.reason(error).into()),
         };

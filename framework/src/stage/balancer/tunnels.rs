@@ -7,18 +7,18 @@ use crate::packet::decap::{self, Inner};
 use crate::packet::{Parsed, rewrite};
 
 impl Balancer {
-    /// Where the inner packet is, if this is one in a tunnel that ends here.
-    pub(super) fn tunnelled(&self, packet: &Packet<'_>, parsed: &Parsed) -> Option<Inner> {
+    /// Takes a packet out of its tunnel, if it is in one that ends here, and looks at it as if it had come so; but one
+    /// that is in another tunnel is not taken out again, however many there are one in the other.
+    #[cold]
+    pub(super) fn look_inside(&mut self, slot: Slot, packet: &mut Packet<'_>) -> Option<Result<(), Refused>> {
         let tunnels = self.services.tunnels.as_ref()?;
-        let inner = decap::inner(packet.bytes(), parsed, Some(tunnels.gue_port))?;
+        let parsed = packet.parsed().ok()?;
+        let inner = decap::inner(packet.bytes(), &parsed, Some(tunnels.gue_port))?;
         tunnels.ends.find(inner.outer_destination(), 0, ANY)?;
-        Some(inner)
+        Some(self.look_at_inner(slot, packet, &parsed, &inner))
     }
 
-    /// Takes a packet out of its tunnel, and looks at it as if it had come so; but one that is in another tunnel is
-    /// not taken out again, however many there are one in the other.
-    #[cold]
-    pub(super) fn look_inside(
+    fn look_at_inner(
         &mut self,
         slot: Slot,
         packet: &mut Packet<'_>,

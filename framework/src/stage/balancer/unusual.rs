@@ -7,42 +7,51 @@ use super::explain::signal_within;
 use super::flow::FlowHash;
 use super::real::RealId;
 use super::services::ANY;
-use super::stage::{Balancer, BatchFacts, Kind, Refused, Work};
+use super::stage::{Balancer, BatchFacts, Kind, Refused, Work, signal_of_tcp};
 use crate::batch::{Packet, Slot};
 use crate::packet::reply::echo_reply;
 use crate::packet::{
-    Fragment, Parsed, Protocol, TcpFlags, embedded_flow, flow_key, quic_server_id, tcp_option_server_id,
-    udp_header_server_id,
+    FlowKey, Fragment, Parsed, Protocol, TcpFlags, embedded_flow, flow_key, quic_server_id,
+    tcp_option_server_id, udp_header_server_id,
 };
 use crate::worker::WorkerId;
 
 impl Balancer {
-    /// The first look at a packet with IPv4 options, or a fragment.
+    /// The first look at what is no plain TCP or UDP packet.
     #[cold]
-    pub(super) fn look_at_unusual(
+    pub(super) fn look_at_unusual<const TUNNELLED: bool>(
         &mut self,
         slot: Slot,
         packet: &mut Packet<'_>,
-        parsed: &Parsed,
     ) -> Result<(), Refused> {
+        let parsed = packet.parsed().map_err(|error| self.reasons.malformed.reason(error))?;
+        let Some(protocol) = parsed.protocol() else { return Err(self.reasons.not_ip.into()) };
         if parsed.is_ipv4() && parsed.has_ip_options() {
             return Err(self.reasons.ip_options.into());
         }
-        self.look_at_fragment(slot, packet, parsed)
+        if parsed.fragment() != Fragment::None {
+            return self.look_at_fragment(slot, packet, &parsed);
+        }
+        let signal = match protocol {
+            Protocol::TCP => signal_of_tcp(packet, &parsed),
+            Protocol::ICMP | Protocol::ICMPV6 => return self.look_at_icmp(slot, packet, &parsed),
+            _ => {
+                if !TUNNELLED && let Some(outcome) = self.look_inside(slot, packet) {
+                    return outcome;
+                }
+                Signal::Datagram
+            }
+        };
+        let key = flow_key(packet.bytes(), &parsed).ok_or(self.reasons.no_vip)?;
+        self.admit_unusual(slot, packet, &key, signal, Kind::Flow)
     }
 
     /// The first look at an ICMP packet: an error goes where its flow goes, a ping may be answered.
-    #[cold]
-    pub(super) fn look_at_icmp(
-        &mut self,
-        slot: Slot,
-        packet: &mut Packet<'_>,
-        parsed: &Parsed,
-    ) -> Result<(), Refused> {
+    fn look_at_icmp(&mut self, slot: Slot, packet: &mut Packet<'_>, parsed: &Parsed) -> Result<(), Refused> {
         match embedded_flow(packet.bytes(), parsed) {
             Some(quoted) => {
                 let key = quoted.reversed();
-                self.admit_unusual(slot, packet, parsed, &key, signal_within(key.protocol()), Kind::Error)
+                self.admit_unusual(slot, packet, &key, signal_within(key.protocol()), Kind::Error)
             }
             None => self.answer_echo(slot, packet, parsed),
         }
@@ -72,14 +81,15 @@ impl Balancer {
 
     /// Takes note of the real that a packet names, if it names one that is there.
     #[cold]
-    pub(super) fn read_server_id(&mut self, slot: Slot, packet: &Packet<'_>, parsed: &Parsed) {
+    pub(super) fn read_server_id(&mut self, slot: Slot, packet: &mut Packet<'_>) {
+        let Ok(parsed) = packet.parsed() else { return };
         let work = &mut self.work[slot.index()];
         let Some(service) = self.services.list.get(work.service as usize) else { return };
         let Some(place) = service.options.server_id else { return };
         let id = match place {
-            ServerIdIn::Quic => udp_payload(packet, parsed).and_then(quic_server_id),
-            ServerIdIn::UdpHeader => udp_payload(packet, parsed).and_then(udp_header_server_id),
-            ServerIdIn::TcpOption => tcp_within(packet, parsed).and_then(tcp_option_server_id),
+            ServerIdIn::Quic => udp_payload(packet, &parsed).and_then(quic_server_id),
+            ServerIdIn::UdpHeader => udp_payload(packet, &parsed).and_then(udp_header_server_id),
+            ServerIdIn::TcpOption => tcp_within(packet, &parsed).and_then(tcp_option_server_id),
         };
         if let Some(real) = id.and_then(|id| service.server_ids.lookup(id.into())) {
             work.real = RealId::from_bits(real);
@@ -95,11 +105,17 @@ impl Balancer {
         packet: &mut Packet<'_>,
         batch: BatchFacts,
     ) -> Result<(), Refused> {
-        let Work { flow, key, parsed, real, signal, kind, .. } = self.work[slot.index()];
+        let Work { flow, real, signal, kind, .. } = self.work[slot.index()];
+        let parsed = packet.parsed().map_err(|error| self.reasons.malformed.reason(error))?;
         if parsed.fragment() == Fragment::Later {
             self.put_off(slot);
             return Ok(());
         }
+        let key = match kind {
+            Kind::Error => embedded_flow(packet.bytes(), &parsed).map(|quoted| quoted.reversed()),
+            _ => flow_key(packet.bytes(), &parsed),
+        };
+        let key = key.ok_or(self.reasons.no_vip)?;
         let (real, how) = match kind {
             Kind::Apart => (real, How::ServerId),
             Kind::Named => {
@@ -109,13 +125,13 @@ impl Balancer {
                 }
                 (real, How::ServerId)
             }
-            Kind::Error => match self.real_of_error(slot, packet, batch)? {
+            Kind::Error => match self.real_of_error(slot, &key, packet, batch)? {
                 Some(chosen) => chosen,
                 None => return Ok(()),
             },
             Kind::Fragment | Kind::Flow => match self.known(flow, signal, batch) {
                 Some(real) if self.keeps(real, signal) => (real, How::Connection),
-                _ => self.choose_anew(slot, batch.now)?,
+                _ => self.choose_anew(slot, &key, batch.now)?,
             },
         };
         // Of a fragment, or an error, what was parsed has another hash than the flow.
@@ -123,7 +139,7 @@ impl Balancer {
         if parsed.fragment() == Fragment::First {
             self.remember(packet, &parsed, real, entropy);
         }
-        self.deliver_to(real, how, slot, packet, entropy)
+        self.deliver_to(real, how, slot, packet, &parsed, entropy)
     }
 
     /// An ICMP error goes to the real that its flow has. It makes no connection and keeps none alive. None: another
@@ -131,17 +147,18 @@ impl Balancer {
     fn real_of_error(
         &self,
         slot: Slot,
+        key: &FlowKey,
         packet: &mut Packet<'_>,
         batch: BatchFacts,
     ) -> Result<Option<(RealId, How)>, Refused> {
-        let Work { flow, key, service, signal, .. } = &self.work[slot.index()];
-        match self.connections.peek(*flow, batch.now).map(|connection| connection.real) {
-            Some(real) if self.keeps(real, *signal) => return Ok(Some((real, How::Connection))),
+        let Work { flow, service, signal, .. } = self.work[slot.index()];
+        match self.connections.peek(flow, batch.now).map(|connection| connection.real) {
+            Some(real) if self.keeps(real, signal) => return Ok(Some((real, How::Connection))),
             // Another worker may have the flow: each is asked in turn, the last one decides.
             None if self.asks_on(packet) => return Ok(None),
             _ => {}
         }
-        Ok(Some(self.services.choose(*service, key).ok_or(self.reasons.no_real)?))
+        Ok(Some(self.services.choose(service, key).ok_or(self.reasons.no_real)?))
     }
 
     #[inline(never)]

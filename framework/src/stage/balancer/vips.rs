@@ -6,7 +6,7 @@ use ipnet::IpNet;
 
 use super::map::{Key, Map};
 use super::vip::Vip;
-use crate::packet::{FlowKey, Protocol};
+use crate::packet::{FlowKey, FlowKey4, FlowKey6, Protocol};
 
 /// A map of VIPs that is looked into for each packet and never changed.
 #[derive(Debug)]
@@ -51,13 +51,21 @@ impl Vips {
     #[inline(always)]
     pub(super) fn of(&self, flow: &FlowKey) -> Option<u32> {
         match flow {
-            FlowKey::V4(flow) => {
-                self.v4.find(flow.destination().to_bits(), flow.destination_port(), flow.protocol())
-            }
-            FlowKey::V6(flow) => {
-                self.v6.find(flow.destination().to_bits(), flow.destination_port(), flow.protocol())
-            }
+            FlowKey::V4(flow) => self.of_v4(flow),
+            FlowKey::V6(flow) => self.of_v6(flow),
         }
+    }
+
+    /// What is beside the VIP that an IPv4 flow goes to.
+    #[inline(always)]
+    pub(super) fn of_v4(&self, flow: &FlowKey4) -> Option<u32> {
+        self.v4.find(flow.destination().to_bits(), flow.destination_port(), flow.protocol())
+    }
+
+    /// What is beside the VIP that an IPv6 flow goes to.
+    #[inline(always)]
+    pub(super) fn of_v6(&self, flow: &FlowKey6) -> Option<u32> {
+        self.v6.find(flow.destination().to_bits(), flow.destination_port(), flow.protocol())
     }
 
     /// What is beside the VIP that has this address, port and protocol.
