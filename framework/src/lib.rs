@@ -11,6 +11,7 @@ pub mod batch;
 #[cfg(feature = "control")]
 pub mod control;
 mod error;
+pub mod lookup;
 pub mod mem;
 pub mod packet;
 pub mod port;
