@@ -33,4 +33,4 @@ pub use time::Time;
 pub use worker::{HugePages, Idle, Inline, Running, Runtime, RuntimeBuilder, WorkerId};
 #[cfg(all(feature = "testing", not(loom)))]
 #[doc(hidden)]
-pub use xsk::compare::{LibraryRings, NativeRings};
+pub use xsk::compare::{LibraryRings, MemoryRings, NativeRings};
