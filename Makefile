@@ -6,7 +6,7 @@ NAME ?=
 export PATH := $(PATH):$(HOME)/.cargo/bin:/usr/sbin:/sbin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test soak loom lint bench package test-package clean
+.PHONY: help demo test soak loom lint bench guard guard-update package test-package clean
 
 help:
 	@echo 'make demo           the load balancer at work in an emulated network (root or sudo)'
@@ -15,6 +15,8 @@ help:
 	@echo 'make loom           every interleaving of the rings, under loom'
 	@echo 'make lint           formatting, clippy, each feature alone, documentation, licences'
 	@echo 'make bench [NAME=…] measure afx beside its peers; NAME picks one measurement (root or sudo)'
+	@echo 'make guard          count the instructions of the hot paths, and fail where they cost more than they did'
+	@echo 'make guard-update   make what they cost now the baselines'
 	@echo 'make package        the Debian package, target/debian/afx-lb_VERSION_ARCHITECTURE.deb'
 	@echo 'make test-package   installs that package in namespaces, and runs its services there (root or sudo)'
 	@echo 'make clean          remove what was built'
@@ -42,6 +44,14 @@ lint:
 bench:
 	scripts/setup bench
 	scripts/as-root cargo run --locked --release -p afx-benches -- $(NAME)
+
+guard:
+	scripts/setup guard
+	scripts/guard check
+
+guard-update:
+	scripts/setup guard
+	scripts/guard update
 
 package:
 	scripts/setup package

@@ -11,6 +11,7 @@ pub mod batch;
 #[cfg(feature = "control")]
 pub mod control;
 mod error;
+pub mod lookup;
 pub mod mem;
 pub mod packet;
 pub mod port;
@@ -32,4 +33,4 @@ pub use time::Time;
 pub use worker::{HugePages, Idle, Inline, Running, Runtime, RuntimeBuilder, WorkerId};
 #[cfg(all(feature = "testing", not(loom)))]
 #[doc(hidden)]
-pub use xsk::compare::{LibraryRings, NativeRings};
+pub use xsk::compare::{LibraryRings, MemoryRings, NativeRings};

@@ -7,6 +7,7 @@ use super::{Port, Queue, Received, Sent, rings};
 use crate::batch::Batch;
 use crate::error::{Error, Result};
 use crate::mem::Pool;
+use crate::time::Time;
 use crate::worker::Memory;
 use crate::xsk::far::{self, Far, Near};
 use crate::xsk::frames::FrameRings;
@@ -40,6 +41,7 @@ use crate::xsk::frames::FrameRings;
 pub struct MemoryPort {
     name: String,
     fill_level: u32,
+    clock: Option<Time>,
     /// The near sides, until a worker takes them.
     queues: Mutex<Vec<Option<Near>>>,
 }
@@ -60,7 +62,14 @@ impl MemoryPort {
             near.push(Some(queue));
             peers.push(MemoryPeer { far, segment: usize::MAX });
         }
-        (Self { name: name.into(), fill_level: ring_size, queues: Mutex::new(near) }, peers)
+        (Self { name: name.into(), fill_level: ring_size, clock: None, queues: Mutex::new(near) }, peers)
+    }
+
+    /// Has the port bring a clock of its own, which stands still at `time`: for runs that are to be the same each
+    /// time.
+    #[must_use]
+    pub fn at(self, time: Time) -> Self {
+        Self { clock: Some(time), ..self }
     }
 }
 
@@ -79,13 +88,14 @@ impl Port for MemoryPort {
             return Err(Error::config(format!("memory port {}: queue {queue} is open already", self.name)));
         };
         let rings = near.open(memory.region(), memory.frame_size());
-        Ok(Box::new(MemoryQueue { rings, level: self.fill_level }))
+        Ok(Box::new(MemoryQueue { rings, level: self.fill_level, clock: self.clock }))
     }
 }
 
 struct MemoryQueue {
     rings: FrameRings,
     level: u32,
+    clock: Option<Time>,
 }
 
 impl Queue for MemoryQueue {
@@ -100,6 +110,10 @@ impl Queue for MemoryQueue {
     fn service(&mut self, pool: &mut Pool) -> u64 {
         rings::service(&mut self.rings, pool, self.level);
         0
+    }
+
+    fn clock(&self) -> Option<Time> {
+        self.clock
     }
 }
 

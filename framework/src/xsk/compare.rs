@@ -10,7 +10,9 @@ use xsk_rs::config::{Interface, LibxdpFlags, SocketConfig, UmemConfig};
 use xsk_rs::{CompQueue, FillQueue, FrameDesc, RxQueue, Socket, TxQueue, Umem};
 
 use super::Descriptor;
+use super::anonymous::pair;
 use super::mapped::{MappedMemory, MappedRings, Sizes};
+use super::ring::{Consumer, Producer};
 use super::sync::{AtomicU32, Ordering};
 use super::umem::errno;
 
@@ -74,6 +76,52 @@ impl NativeRings {
             assert_eq!([received, sent, completed, filled], [BATCH; 4]);
         }
         u64::from(turns) * u64::from(BATCH) * 4
+    }
+}
+
+/// Four rings as a socket has them, in the process's own memory: needs neither root nor an interface.
+#[doc(hidden)]
+pub struct MemoryRings {
+    rx: (Producer<Descriptor>, Consumer<Descriptor>),
+    tx: (Producer<Descriptor>, Consumer<Descriptor>),
+    fill: (Producer<u64>, Consumer<u64>),
+    completion: (Producer<u64>, Consumer<u64>),
+}
+
+impl MemoryRings {
+    /// Empty rings.
+    #[expect(clippy::new_without_default, reason = "it is no value, but something to be measured")]
+    pub fn new() -> Self {
+        Self {
+            rx: pair(SIZES.rx),
+            tx: pair(SIZES.tx),
+            fill: pair(SIZES.fill),
+            completion: pair(SIZES.completion),
+        }
+    }
+
+    /// Sends a batch of 64 descriptors the way that frames take: fill ring, RX ring, TX ring, completion ring, each
+    /// written and read. Returns how many came out at the end.
+    pub fn run(&mut self) -> u32 {
+        let Self { rx, tx, fill, completion } = self;
+        let descriptor = |addr| Descriptor { addr, len: 60, options: 0 };
+        fill.0.extend((0..u64::from(BATCH)).map(|frame| black_box(frame << 11)));
+        fill.0.submit();
+        fill.1.consume(BATCH, |frame| {
+            rx.0.push(descriptor(frame));
+        });
+        rx.0.submit();
+        rx.1.consume(BATCH, |received| {
+            tx.0.push(received);
+        });
+        tx.0.submit();
+        tx.1.consume(BATCH, |sent| {
+            completion.0.push(sent.addr);
+        });
+        completion.0.submit();
+        completion.1.consume(BATCH, |frame| {
+            black_box(frame);
+        })
     }
 }
 

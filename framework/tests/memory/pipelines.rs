@@ -1,9 +1,11 @@
 //! Stages in a row: every form of pipeline, what stages see of each other, and what is counted of them.
 
+use std::sync::{Arc, Mutex};
+
 use afx::mem::cycles;
 use afx::packet::{Builder, ParseError, Protocol};
 use afx::stage::StageCounters;
-use afx::{Batch, Stage};
+use afx::{Batch, MemoryPort, Runtime, Stage, Time};
 
 use crate::support::*;
 
@@ -216,4 +218,26 @@ fn all_packets_of_a_batch_have_one_time() {
     assert!(peer.send(&numbered(1)));
     worker.turn();
     assert_eq!(numbers(&mut peer), [1]);
+}
+
+#[test]
+fn a_port_with_a_clock_that_stands_still_says_what_time_it_is() {
+    let noon = Time::from_nanos(12 * 60 * 60 * 1_000_000_000);
+    let (port, mut peer) = MemoryPort::new("still");
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let times = seen.clone();
+    let mut worker = Runtime::builder()
+        .port(port.at(noon))
+        .pipeline(move |_| {
+            let times = times.clone();
+            Each(move |batch: &mut Batch| times.lock().unwrap().push(batch.now()))
+        })
+        .inline()
+        .unwrap();
+    worker.turn();
+    for number in 0..3 {
+        assert!(peer.send(&numbered(number)));
+        worker.turn();
+    }
+    assert_eq!(*seen.lock().unwrap(), [noon; 3]);
 }

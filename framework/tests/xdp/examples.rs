@@ -24,6 +24,43 @@ fn forward_is_a_cable() {
 }
 
 #[test]
+fn block_list_drops_what_comes_from_networks_of_its_list() {
+    let net = Testbed::new("exblock").unwrap();
+    let [client, middle, server] = ["client", "middle", "server"].map(|name| net.host(name).unwrap());
+    let addresses = client.end("eth0").address("10.0.0.1/24").address("10.0.0.65/24");
+    net.link(Link::between(addresses, middle.end("eth1"))).unwrap();
+    net.link(Link::between(server.end("eth0").address("10.0.0.2/24"), middle.end("eth2"))).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let list = directory.path().join("networks.txt");
+    std::fs::write(&list, "10.0.0.64/26\n2001:db8::/32\n").unwrap();
+    let process = middle.command(example("block_list")).arg(&list).args(["eth1", "eth2"]).spawn().unwrap();
+    process.wait_for_output("blocking 1 IPv4 and 1 IPv6 networks", PATIENCE).unwrap();
+
+    // The first also waits until the example is at work.
+    let ping = |source: &str, patience: &str| {
+        let arguments = ["-c", "1", "-W", patience, "-I", source, "10.0.0.2"];
+        client.command("ping").args(arguments).output().unwrap().status.success()
+    };
+    let deadline = std::time::Instant::now() + PATIENCE;
+    while !ping("10.0.0.1", "1") {
+        assert!(std::time::Instant::now() < deadline, "nothing crosses: {}", process.stderr());
+    }
+    assert!(!ping("10.0.0.65", "1"));
+    std::fs::write(&list, "10.0.0.1\n").unwrap();
+    process.signal(Signal::SIGHUP).unwrap();
+    process.wait_for_output("blocking 1 IPv4 and 0 IPv6 networks", PATIENCE).unwrap();
+    while !ping("10.0.0.65", "1") {
+        assert!(std::time::Instant::now() < deadline, "nothing crosses: {}", process.stderr());
+    }
+    assert!(!ping("10.0.0.1", "1"));
+    process.signal(Signal::SIGTERM).unwrap();
+    assert!(process.wait().unwrap().success(), "{}", process.stderr());
+    assert!(process.stdout().contains("dropped: block_list.blocked"), "{}", process.stdout());
+    assert_untouched(&middle, "eth1");
+    assert_untouched(&middle, "eth2");
+}
+
+#[test]
 fn count_tells_protocols_and_ports_apart() {
     let (_net, a, b) = pair("excount", 1);
     a.neighbour("eth0", "10.0.0.2".parse().unwrap(), b.mac("eth0").unwrap()).unwrap();
