@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 
 use crate::core::{APPLICATION_CORE, KERNEL_CORE, time_of};
+use crate::huge;
 
 pub(crate) const PROGRAM: &str = "dpdk-testpmd";
 pub(crate) const NAME: &str = "dpdk-testpmd";
@@ -29,19 +30,20 @@ fn cores() -> [String; 4] {
 
 /// Memory settings: huge pages where there are some, which is what it is made for.
 pub(crate) fn memory() -> Vec<&'static str> {
-    let free = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let free = free.lines().find_map(|line| line.strip_prefix("HugePages_Free:"));
-    let free: u32 = free.and_then(|free| free.trim().parse().ok()).unwrap_or(0);
-    if free >= 64 { vec!["--in-memory", "-m", "128"] } else { vec!["--no-huge", "--no-shconf", "-m", "256"] }
+    if huge::free() >= 64 {
+        vec!["--in-memory", "-m", "128"]
+    } else {
+        vec!["--no-huge", "--no-shconf", "-m", "256"]
+    }
 }
 
 /// The arguments for forwarding between interfaces by net_af_xdp.
-pub(crate) fn af_xdp(interfaces: &[&str], device: &str, mode: &str, burst: u32) -> Vec<String> {
+pub(crate) fn af_xdp(interfaces: &[&str], mode: &str, burst: u32) -> Vec<String> {
     let mut arguments: Vec<String> = cores().into();
     arguments.extend(memory().into_iter().map(String::from));
     arguments.extend(["--no-pci".into(), "--no-telemetry".into()]);
     for (number, interface) in interfaces.iter().enumerate() {
-        arguments.push(format!("--vdev=net_af_xdp{number},iface={interface}{device}"));
+        arguments.push(format!("--vdev=net_af_xdp{number},iface={interface}"));
     }
     arguments.push("--".into());
     // Without a period it would wait for input, and end at once without any.
