@@ -14,7 +14,7 @@ help:
 	@echo 'make soak           10^8 packets through two workers, every frame accounted for'
 	@echo 'make loom           every interleaving of the rings, under loom'
 	@echo 'make lint           formatting, clippy, each feature alone, documentation, licences'
-	@echo 'make bench [NAME=…] measure afx beside its peers; NAME picks one measurement (root or sudo)'
+	@echo 'make bench [NAME=…] measure afx beside its peers; NAME picks measurements, "A B" two (root or sudo)'
 	@echo 'make package        the Debian package, target/debian/afx-lb_VERSION_ARCHITECTURE.deb'
 	@echo 'make test-package   installs that package in namespaces, and runs its services there (root or sudo)'
 	@echo 'make clean          remove what was built'
@@ -41,7 +41,7 @@ lint:
 
 bench:
 	scripts/setup bench
-	scripts/as-root cargo run --locked --release -p afx-benches -- $(NAME)
+	scripts/bench $(NAME)
 
 package:
 	scripts/setup package

@@ -4,7 +4,7 @@ use std::fs;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use afx_testbed::{Host, Link, Process, Testbed, wait_for};
 use anyhow::{Context, Result};
@@ -17,7 +17,7 @@ use crate::row::{Peer, Row};
 use crate::run::Run;
 use crate::source::{Compiled, Source};
 use crate::traffic::Sink;
-use crate::veth::{self, NAPI, PATIENCE};
+use crate::veth::{self, Arrived, NAPI, PATIENCE};
 
 /// Fewer than the connections that Linux tracks by default.
 const FLOWS: u32 = 65_536;
@@ -186,11 +186,11 @@ impl Rig {
         }
         // Until all flows are known.
         std::thread::sleep(Duration::from_millis(300));
-        let (start, busy, first) = (Instant::now(), Busy::now()?, self.sink.arrived()?);
-        std::thread::sleep(during);
-        let (spent, busy, last) = (start.elapsed(), Busy::now()?.since(busy), self.sink.arrived()?);
+        let busy = Busy::now()?;
+        let arrived = Arrived::within(during, || self.sink.arrived())?;
+        let busy = Busy::now()?.since(busy);
         source.end()?;
-        let millions = (last - first) as f64 / 1e6;
-        Ok(Figure { rate: millions / spent.as_secs_f64(), cpu: busy.as_secs_f64() / millions })
+        let millions = arrived.millions();
+        Ok(Figure { rate: millions / arrived.spent.as_secs_f64(), cpu: busy.as_secs_f64() / millions })
     }
 }

@@ -143,7 +143,7 @@ fn line(
 
 /// Round numbers within a range, 1 among them where it is.
 fn ticks(range: &Range<f64>) -> Vec<f64> {
-    let all = [0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 1.5, 2.0, 3.0, 5.0, 7.0, 10.0, 20.0, 50.0, 100.0];
+    let all = [0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 1.5, 2.0, 3.0, 5.0, 7.0, 10.0, 20.0, 50.0, 100.0];
     all.into_iter().filter(|tick| range.contains(tick)).collect()
 }
 

@@ -20,7 +20,7 @@ impl Random {
     /// A number below `end`, which is at most 2^32.
     #[inline(always)]
     pub(crate) fn below(&mut self, end: usize) -> usize {
-        ((self.next() >> 32) * end as u64 >> 32) as usize
+        (((self.next() >> 32) * end as u64) >> 32) as usize
     }
 }
 

@@ -5,10 +5,11 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 
 use crate::core::{APPLICATION_CORE, KERNEL_CORE, time_of};
 use crate::huge;
+use crate::veth::Arrived;
 
 pub(crate) const PROGRAM: &str = "dpdk-testpmd";
 pub(crate) const NAME: &str = "dpdk-testpmd";
@@ -124,15 +125,12 @@ impl Null {
         let time = |pid| time_of(pid, &thread).or_else(|_| time_of(pid, &alternative));
         self.tell("start")?;
         std::thread::sleep(Duration::from_millis(200));
-        let (time_before, before) = (time(self.child.id())?, self.received()?);
-        std::thread::sleep(during);
-        let (time_after, after) = (time(self.child.id())?, self.received()?);
+        let before = time(self.child.id())?;
+        let moved = Arrived::within(during, || self.received())?;
+        let spent = time(self.child.id())? - before;
         self.tell("stop")?;
         std::thread::sleep(Duration::from_millis(50));
-        if after == before {
-            bail!("testpmd moved no packet: {before} and {after}");
-        }
-        Ok((time_after - time_before).as_nanos() as f64 / (after - before) as f64)
+        Ok(spent.as_nanos() as f64 / moved.packets as f64)
     }
 }
 

@@ -1,7 +1,7 @@
 //! Generators on veth: packets counted where they arrive.
 
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use afx_testbed::{Host, Link, Mac, Process, Testbed, wait_for};
 use anyhow::{Context, Result};
@@ -13,7 +13,7 @@ use crate::row::{Peer, Row};
 use crate::run::Run;
 use crate::testpmd;
 use crate::traffic::Sink;
-use crate::veth::{self, PATIENCE};
+use crate::veth::{self, Arrived, PATIENCE};
 
 /// Where packets leave.
 const INTERFACE: &str = "out0";
@@ -80,10 +80,8 @@ impl Rig {
             let come = || self.sink.arrived().is_ok_and(|now| now > before + 10_000);
             wait_for("the first packets to arrive", PATIENCE, come)?;
             std::thread::sleep(Duration::from_millis(300));
-            let (start, first) = (Instant::now(), self.sink.arrived()?);
-            std::thread::sleep(during);
-            let (spent, last) = (start.elapsed(), self.sink.arrived()?);
-            Ok((last - first) as f64 / spent.as_secs_f64() / 1e6)
+            let arrived = Arrived::within(during, || self.sink.arrived())?;
+            Ok(arrived.millions() / arrived.spent.as_secs_f64())
         };
         let measured = measured();
         let said = generator.stderr() + &generator.stdout();

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use afx_testbed::{Host, Link, Process, Signal, Testbed, wait_for};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 use crate::app::{Kind, Waiting};
 use crate::core::APPLICATION_CORE;
@@ -97,6 +97,34 @@ pub(crate) fn set(host: &Host, interface: &str, setting: &str, value: &str) -> R
     Ok(())
 }
 
+/// Packets that came in a time.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Arrived {
+    pub(crate) packets: u64,
+    pub(crate) spent: Duration,
+}
+
+impl Arrived {
+    /// What comes in a while by a counter; in a longer one if that is so short, and the machine so busy, that nothing
+    /// does.
+    pub(crate) fn within(during: Duration, mut counter: impl FnMut() -> Result<u64>) -> Result<Self> {
+        let (start, first) = (Instant::now(), counter()?);
+        std::thread::sleep(during);
+        loop {
+            let (spent, packets) = (start.elapsed(), counter()? - first);
+            if packets > 0 {
+                return Ok(Self { packets, spent });
+            }
+            ensure!(spent < during + PATIENCE, "no packet came in {spent:?}");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    pub(crate) fn millions(self) -> f64 {
+        self.packets as f64 / 1e6
+    }
+}
+
 /// A network: `near` makes packets, `middle` has the application, `far` is where forwarded packets arrive.
 struct Rig {
     kind: Kind,
@@ -169,14 +197,31 @@ impl Rig {
             let come = || self.arrived().is_ok_and(|now| now > before + 10_000);
             wait_for("the first packets to arrive", PATIENCE, come)?;
             std::thread::sleep(Duration::from_millis(300));
-            let (start, first) = (Instant::now(), self.arrived()?);
-            std::thread::sleep(during);
-            let (spent, last) = (start.elapsed(), self.arrived()?);
+            let arrived = Arrived::within(during, || self.arrived())?;
             source.end()?;
-            Ok((last - first) as f64 / spent.as_secs_f64() / 1e6)
+            Ok(arrived.millions() / arrived.spent.as_secs_f64())
         });
         let said = application.stderr() + &application.stdout();
         end(&self.middle, &application, self.interfaces())?;
         measured.with_context(|| format!("{application} said: {said}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    #[test]
+    fn where_nothing_comes_in_time_it_is_waited_for() {
+        let asked = Cell::new(0);
+        let counter = || {
+            asked.set(asked.get() + 1);
+            Ok(if asked.get() < 5 { 100 } else { 107 })
+        };
+        let arrived = Arrived::within(Duration::from_millis(1), counter).unwrap();
+        assert_eq!(arrived.packets, 7);
+        assert!(arrived.spent >= Duration::from_millis(31), "{arrived:?}");
     }
 }
