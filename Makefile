@@ -14,7 +14,7 @@ help:
 	@echo 'make soak           10^8 packets through two workers, every frame accounted for'
 	@echo 'make loom           every interleaving of the rings, under loom'
 	@echo 'make lint           formatting, clippy, each feature alone, documentation, licences'
-	@echo 'make bench [NAME=…] measure afx beside its peers; NAME picks one measurement (root or sudo)'
+	@echo 'make bench [NAME=…] measure afx beside its peers; NAME picks measurements, "A B" two (root or sudo)'
 	@echo 'make guard          count the instructions of the hot paths, and fail where they cost more than they did'
 	@echo 'make guard-update   make what they cost now the baselines'
 	@echo 'make package        the Debian package, target/debian/afx-lb_VERSION_ARCHITECTURE.deb'
@@ -43,7 +43,7 @@ lint:
 
 bench:
 	scripts/setup bench
-	scripts/as-root cargo run --locked --release -p afx-benches -- $(NAME)
+	scripts/bench $(NAME)
 
 guard:
 	scripts/setup guard

@@ -22,11 +22,22 @@ pub(crate) enum Kind {
     Forward,
 }
 
+/// What an application does when nothing comes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Waiting {
+    /// Asks on.
+    Busy,
+    /// Sleeps.
+    Adaptive,
+}
+
 /// Runs an application until killed.
 #[derive(Debug, Args)]
 pub(crate) struct App {
     kind: Kind,
     interfaces: Vec<String>,
+    #[arg(long, default_value = "busy")]
+    idle: Waiting,
     /// Descriptors in the RX and the TX ring.
     #[arg(long)]
     ring: Option<u32>,
@@ -73,7 +84,11 @@ impl Stage for Forward {
 
 impl App {
     pub(crate) fn run(&self) -> Result<()> {
-        let mut builder = Runtime::builder().idle(Idle::Busy).cores([APPLICATION_CORE]);
+        let idle = match self.idle {
+            Waiting::Busy => Idle::Busy,
+            Waiting::Adaptive => Idle::ADAPTIVE,
+        };
+        let mut builder = Runtime::builder().idle(idle).cores([APPLICATION_CORE]);
         for interface in &self.interfaces {
             let mut port = XdpPort::new(interface, Steering::All).queues([0]);
             if let Some(ring) = self.ring {

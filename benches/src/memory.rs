@@ -1,13 +1,15 @@
 //! The framework alone: pipelines over a memory port, whose far end is a null device.
 
+use std::sync::Barrier;
 use std::time::Duration;
 
 use afx::{Batch, Inline, MemoryPeer, MemoryPort, Pipeline, Runtime, Stage};
 use anyhow::{Context, Result, ensure};
 
-use crate::core::{APPLICATION_CORE, pin, thread_time};
-use crate::paired::{Better, rounds};
-use crate::row::Row;
+use crate::core::{APPLICATION_CORE, KERNEL_CORE, pin, thread_time};
+use crate::paired::{Better, alone, rounds};
+use crate::row::{Peer, Row};
+use crate::run::Run;
 use crate::testpmd::{self, Null};
 
 /// Descriptors in the port's rings, and so frames lent to it: as many circulate.
@@ -99,88 +101,99 @@ fn verify() -> Result<()> {
 }
 
 /// The mirror against testpmd's over net_null.
-pub(crate) fn forward_memory(count: usize, during: Duration) -> Result<Row> {
-    verify()?;
+pub(crate) fn forward_memory(run: &Run<'_>) -> Result<Row> {
     let our_settings = format!(
-        "memory port, rings of {FRAMES}, {FRAMES} frames circulating, batches of {BATCH}, packets of {LENGTH} \
-         bytes; processor time, null device included"
+        "memory port, {FRAMES} frames circulate, batches of {BATCH}, packets of {LENGTH} bytes, core {APPLICATION_CORE}, \
+         null device included"
     );
-    std::thread::scope(|scope| {
-        let work = || -> Result<Row> {
-            let version = testpmd::version();
-            // Before this thread is pinned: what it starts inherits that.
-            let peer = version.is_some().then(Null::start).transpose()?;
-            pin(APPLICATION_CORE)?;
-            let mut rig = Rig::new(|| Mirror)?;
-            rig.nanos_per_packet(during / 4)?;
-            let mut row = Row {
-                name: "forward-memory-vs-testpmd-null".into(),
-                ours: 0.0,
-                our_settings,
-                peer: None,
-                peer_name: Some(testpmd::NAME.into()),
-                peer_version: version,
-                peer_settings: None,
-                unit: "ns/packet".into(),
-                ratio: None,
-                ratio_low: None,
-                ratio_high: None,
-                rounds: count,
-            };
-            match peer {
-                Some(mut peer) => {
-                    row.peer_settings = Some(peer.settings.clone());
-                    let result = rounds(
-                        &row.name,
-                        count,
-                        Better::Less,
-                        || rig.nanos_per_packet(during),
-                        || peer.nanos_per_packet(during),
-                    )?;
-                    row.fill(&result);
-                }
-                None => row.ours = rig.nanos_per_packet(during)?,
+    apart(|| {
+        verify()?;
+        let version = testpmd::version();
+        // Before this thread is pinned: what it starts inherits that.
+        let peer = version.is_some().then(Null::start).transpose()?;
+        pin(APPLICATION_CORE)?;
+        let mut rig = Rig::new(|| Mirror)?;
+        rig.nanos_per_packet(run.during / 4)?;
+        let settings = peer.as_ref().map(|peer| peer.settings.clone());
+        let row = Row::new(run.name, "ns/packet", Better::Less, our_settings).beside(Peer {
+            name: testpmd::NAME,
+            version,
+            settings,
+        });
+        let ours = || rig.nanos_per_packet(run.during);
+        Ok(match peer {
+            Some(mut peer) => {
+                row.paired(&rounds(run, Better::Less, ours, || peer.nanos_per_packet(run.during))?)
             }
-            Ok(row)
-        };
-        scope.spawn(work).join().expect("the measuring thread does not panic")
+            None => row.alone(&alone(run, ours)?),
+        })
     })
 }
 
 /// The same stages composed statically and from boxes.
-pub(crate) fn static_vs_dyn(count: usize, during: Duration) -> Result<Row> {
-    std::thread::scope(|scope| {
-        let work = || -> Result<Row> {
-            pin(APPLICATION_CORE)?;
-            let mut fixed = Rig::new(|| (Glance(0), Glance(0), Glance(0), Mirror))?;
-            let mut boxed = Rig::new(|| -> Vec<Box<dyn Stage>> {
-                vec![Box::new(Glance(0)), Box::new(Glance(0)), Box::new(Glance(0)), Box::new(Mirror)]
-            })?;
-            let name = "pipeline-static-vs-dyn";
-            let result = rounds(
-                name,
-                count,
-                Better::Less,
-                || fixed.nanos_per_packet(during),
-                || boxed.nanos_per_packet(during),
-            )?;
-            let mut row = Row {
-                name: name.into(),
-                ours: 0.0,
-                our_settings: "four stages as a tuple, over a memory port".into(),
-                peer: None,
-                peer_name: Some("afx, Vec<Box<dyn Stage>>".into()),
-                peer_version: Some(env!("CARGO_PKG_VERSION").into()),
-                peer_settings: Some("the same four stages, boxed".into()),
-                unit: "ns/packet".into(),
-                ratio: None,
-                ratio_low: None,
-                ratio_high: None,
-                rounds: count,
-            };
-            row.fill(&result);
-            Ok(row)
-        };
-        scope.spawn(work).join().expect("the measuring thread does not panic")
+pub(crate) fn static_vs_dyn(run: &Run<'_>) -> Result<Row> {
+    apart(|| {
+        pin(APPLICATION_CORE)?;
+        let mut fixed = Rig::new(|| (Glance(0), Glance(0), Glance(0), Mirror))?;
+        let mut boxed = Rig::new(|| -> Vec<Box<dyn Stage>> {
+            vec![Box::new(Glance(0)), Box::new(Glance(0)), Box::new(Glance(0)), Box::new(Mirror)]
+        })?;
+        let result = rounds(
+            run,
+            Better::Less,
+            || fixed.nanos_per_packet(run.during),
+            || boxed.nanos_per_packet(run.during),
+        )?;
+        let settings = format!("four stages as a tuple, over a memory port, core {APPLICATION_CORE}");
+        Ok(Row::new(run.name, "ns/packet", Better::Less, settings)
+            .beside(Peer {
+                name: "afx, Vec<Box<dyn Stage>>",
+                version: Some(env!("CARGO_PKG_VERSION").into()),
+                settings: Some("the same four stages, boxed".into()),
+            })
+            .paired(&result))
     })
+}
+
+/// Two workers at once, a core each: what each does in a second of processor time, over what it does alone on that
+/// core, added up. 2 if neither is in the other's way.
+pub(crate) fn two_workers(run: &Run<'_>) -> Result<Row> {
+    let figures = alone(run, || {
+        let first = on_core(KERNEL_CORE, run.during, None)?;
+        let second = on_core(APPLICATION_CORE, run.during, None)?;
+        let both = Barrier::new(2);
+        let (first_too, second_too) = std::thread::scope(|scope| {
+            let other = scope.spawn(|| on_core(KERNEL_CORE, run.during, Some(&both)));
+            let this = on_core(APPLICATION_CORE, run.during, Some(&both));
+            (other.join().expect("the measuring thread does not panic"), this)
+        });
+        // Costs: half as fast costs twice as much.
+        Ok(first / first_too? + second / second_too?)
+    })?;
+    let settings = format!(
+        "a memory port and a mirror for each of two workers, cores {KERNEL_CORE} and {APPLICATION_CORE}; packets per CPU \
+         second of each over those of one alone on its core, added"
+    );
+    Ok(Row::new(run.name, "workers", Better::More, settings).alone(&figures))
+}
+
+/// What a packet costs a worker on this core, in ns. With a barrier it starts when the other one is ready, too.
+fn on_core(core: usize, during: Duration, both: Option<&Barrier>) -> Result<f64> {
+    apart(|| {
+        let ready = || {
+            pin(core)?;
+            Rig::new(|| Mirror)
+        };
+        let rig = ready();
+        // Whatever became of it, or the other one would wait for ever.
+        if let Some(both) = both {
+            both.wait();
+        }
+        rig?.nanos_per_packet(during)
+    })
+}
+
+/// Does it on a thread of its own, which may be pinned.
+pub(crate) fn apart<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+    std::thread::scope(|scope| scope.spawn(work).join().expect("the measuring thread does not panic"))
 }

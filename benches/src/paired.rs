@@ -1,6 +1,8 @@
 //! Pairs of measurements, interleaved so that what the machine does meanwhile meets both sides alike.
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
+
+use crate::run::Run;
 
 /// What a number says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,23 +23,36 @@ pub(crate) struct Paired {
     pub(crate) ratio: f64,
     pub(crate) low: f64,
     pub(crate) high: f64,
+    pub(crate) rounds: usize,
 }
 
-/// Measures `rounds` rounds of ours, peer, peer, ours. Every round counts.
+/// Measures rounds of ours, peer, peer, ours. Every round counts.
 pub(crate) fn rounds(
-    name: &str,
-    rounds: usize,
+    run: &Run<'_>,
     better: Better,
     mut ours: impl FnMut() -> Result<f64>,
     mut peer: impl FnMut() -> Result<f64>,
 ) -> Result<Paired> {
     let mut samples = Vec::new();
-    for round in 1..=rounds {
+    for round in 1..=run.rounds {
         let (a, b, c, d) = (ours()?, peer()?, peer()?, ours()?);
-        eprintln!("{name}: round {round} of {rounds}: afx {a:.3} {d:.3}, peer {b:.3} {c:.3}");
+        run.progress.round(round, &format!("afx {a:.2} {d:.2}, peer {b:.2} {c:.2}"));
+        // Their logarithm is taken.
+        ensure!([a, b, c, d].iter().all(|figure| *figure > 0.0), "nothing came of round {round}");
         samples.push(((a * d).sqrt(), (b * c).sqrt()));
     }
     Ok(evaluate(&samples, better))
+}
+
+/// Measures afx alone, twice a round.
+pub(crate) fn alone(run: &Run<'_>, mut ours: impl FnMut() -> Result<f64>) -> Result<Vec<f64>> {
+    let mut figures = Vec::new();
+    for round in 1..=run.rounds {
+        let (a, b) = (ours()?, ours()?);
+        run.progress.round(round, &format!("afx {a:.2} {b:.2}"));
+        figures.extend([a, b]);
+    }
+    Ok(figures)
 }
 
 fn evaluate(samples: &[(f64, f64)], better: Better) -> Paired {
@@ -58,6 +73,7 @@ fn evaluate(samples: &[(f64, f64)], better: Better) -> Paired {
         ratio: median(logs.iter().copied()).exp(),
         low: (mean - half).exp(),
         high: (mean + half).exp(),
+        rounds: samples.len(),
     }
 }
 
@@ -80,7 +96,10 @@ fn student(degrees: usize) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::RefCell;
+
     use super::*;
+    use crate::run::test_run;
 
     #[test]
     fn above_one_is_better_for_costs_and_for_rates() {
@@ -100,5 +119,47 @@ mod tests {
         assert!((paired.ratio.ln() - 1.0).abs() < 1e-9);
         assert!((paired.low.ln() - (1.0 - half)).abs() < 1e-9);
         assert!((paired.high.ln() - (1.0 + half)).abs() < 1e-9);
+    }
+
+    #[test]
+    fn each_round_is_ours_peer_peer_ours_and_what_drifts_meets_both_alike() {
+        // A machine that gets slower by one with each measurement: both sides cost the same.
+        let order = RefCell::new(String::new());
+        let measure = |side: char| {
+            order.borrow_mut().push(side);
+            Ok(100.0 + order.borrow().len() as f64)
+        };
+        let result = rounds(&test_run(3), Better::Less, || measure('o'), || measure('p')).unwrap();
+        assert_eq!(*order.borrow(), "oppooppooppo");
+        assert_eq!(result.rounds, 3);
+        assert!((result.ratio - 1.0).abs() < 1e-3, "{result:?}");
+        assert!(result.low <= result.high);
+    }
+
+    #[test]
+    fn a_figure_of_nothing_is_an_error() {
+        assert!(rounds(&test_run(2), Better::More, || Ok(1.0), || Ok(0.0)).is_err());
+    }
+
+    #[test]
+    fn alone_there_are_two_figures_a_round() {
+        let mut figure = 0.0;
+        let figures = alone(&test_run(3), || {
+            figure += 1.0;
+            Ok(figure)
+        });
+        assert_eq!(figures.unwrap(), [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
+    }
+
+    #[test]
+    fn the_median_of_an_even_number_lies_between_the_middle_two() {
+        assert!((median([4.0, 1.0, 3.0].into_iter()) - 3.0).abs() < 1e-9);
+        assert!((median([4.0, 1.0, 2.0, 3.0].into_iter()) - 2.5).abs() < 1e-9);
+    }
+
+    #[test]
+    fn few_rounds_have_wide_intervals() {
+        assert!((student(1) - 12.706).abs() < 1e-9);
+        assert!((2..30).all(|degrees| student(degrees) <= student(degrees - 1)));
     }
 }

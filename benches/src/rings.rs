@@ -8,10 +8,10 @@ use anyhow::Result;
 
 use crate::core::{APPLICATION_CORE, pin, thread_time};
 use crate::paired::{Better, rounds};
-use crate::row::Row;
+use crate::row::{Peer, Row};
+use crate::run::Run;
 
-pub(crate) fn native_vs_xsk_rs(count: usize, during: Duration) -> Result<Row> {
-    let name = "ring-native-vs-xsk-rs";
+pub(crate) fn native_vs_xsk_rs(run: &Run<'_>) -> Result<Row> {
     let net = Testbed::new("bench-rings")?;
     // Two sockets, each on an interface of its own that nothing is sent on.
     let (host, far) = (net.host("rings")?, net.host("far")?);
@@ -22,29 +22,20 @@ pub(crate) fn native_vs_xsk_rs(count: usize, during: Duration) -> Result<Row> {
         let mut native = NativeRings::open("native")?;
         let mut library = LibraryRings::open("library")?;
         rounds(
-            name,
-            count,
+            run,
             Better::Less,
-            || nanos(during, || native.run(1024)),
-            || nanos(during, || library.run(1024)),
+            || nanos(run.during, || native.run(1024)),
+            || nanos(run.during, || library.run(1024)),
         )
     })??;
-    let mut row = Row {
-        name: name.into(),
-        ours: 0.0,
-        our_settings: "all four rings of a socket, batches of 64, mapped and driven in Rust".into(),
-        peer: None,
-        peer_name: Some("xsk-rs".into()),
-        peer_version: Some("0.11".into()),
-        peer_settings: Some("the same rings and batches, by its queue calls".into()),
-        unit: "ns/descriptor".into(),
-        ratio: None,
-        ratio_low: None,
-        ratio_high: None,
-        rounds: count,
-    };
-    row.fill(&result);
-    Ok(row)
+    let settings = "all four rings of a socket, batches of 64, mapped and driven in Rust";
+    Ok(Row::new(run.name, "ns/descriptor", Better::Less, settings)
+        .beside(Peer {
+            name: "xsk-rs",
+            version: Some("0.11".into()),
+            settings: Some("the same rings and batches, by its queue calls".into()),
+        })
+        .paired(&result))
 }
 
 /// Processor time per descriptor, in ns, over a while.

@@ -5,9 +5,11 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 
 use crate::core::{APPLICATION_CORE, KERNEL_CORE, time_of};
+use crate::huge;
+use crate::veth::Arrived;
 
 pub(crate) const PROGRAM: &str = "dpdk-testpmd";
 pub(crate) const NAME: &str = "dpdk-testpmd";
@@ -29,19 +31,20 @@ fn cores() -> [String; 4] {
 
 /// Memory settings: huge pages where there are some, which is what it is made for.
 pub(crate) fn memory() -> Vec<&'static str> {
-    let free = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let free = free.lines().find_map(|line| line.strip_prefix("HugePages_Free:"));
-    let free: u32 = free.and_then(|free| free.trim().parse().ok()).unwrap_or(0);
-    if free >= 64 { vec!["--in-memory", "-m", "128"] } else { vec!["--no-huge", "--no-shconf", "-m", "256"] }
+    if huge::free() >= 64 {
+        vec!["--in-memory", "-m", "128"]
+    } else {
+        vec!["--no-huge", "--no-shconf", "-m", "256"]
+    }
 }
 
 /// The arguments for forwarding between interfaces by net_af_xdp.
-pub(crate) fn af_xdp(interfaces: &[&str], device: &str, mode: &str, burst: u32) -> Vec<String> {
+pub(crate) fn af_xdp(interfaces: &[&str], mode: &str, burst: u32) -> Vec<String> {
     let mut arguments: Vec<String> = cores().into();
     arguments.extend(memory().into_iter().map(String::from));
     arguments.extend(["--no-pci".into(), "--no-telemetry".into()]);
     for (number, interface) in interfaces.iter().enumerate() {
-        arguments.push(format!("--vdev=net_af_xdp{number},iface={interface}{device}"));
+        arguments.push(format!("--vdev=net_af_xdp{number},iface={interface}"));
     }
     arguments.push("--".into());
     // Without a period it would wait for input, and end at once without any.
@@ -122,15 +125,12 @@ impl Null {
         let time = |pid| time_of(pid, &thread).or_else(|_| time_of(pid, &alternative));
         self.tell("start")?;
         std::thread::sleep(Duration::from_millis(200));
-        let (time_before, before) = (time(self.child.id())?, self.received()?);
-        std::thread::sleep(during);
-        let (time_after, after) = (time(self.child.id())?, self.received()?);
+        let before = time(self.child.id())?;
+        let moved = Arrived::within(during, || self.received())?;
+        let spent = time(self.child.id())? - before;
         self.tell("stop")?;
         std::thread::sleep(Duration::from_millis(50));
-        if after == before {
-            bail!("testpmd moved no packet: {before} and {after}");
-        }
-        Ok((time_after - time_before).as_nanos() as f64 / (after - before) as f64)
+        Ok(spent.as_nanos() as f64 / moved.packets as f64)
     }
 }
 

@@ -3,80 +3,126 @@
 use std::time::{Duration, Instant};
 
 use afx_testbed::{Host, Link, Process, Signal, Testbed, wait_for};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
-use crate::app::Kind;
+use crate::app::{Kind, Waiting};
 use crate::core::APPLICATION_CORE;
-use crate::paired::{Better, median, rounds};
-use crate::row::Row;
+use crate::paired::{Better, alone, rounds};
+use crate::row::{Peer, Row};
+use crate::run::Run;
 use crate::testpmd;
 use crate::traffic::{Sink, Source};
 
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What the kernel is set to on the application's interfaces, for both sides alike: it leaves polling to the application.
-const NAPI: [(&str, &str); 2] = [("napi_defer_hard_irqs", "2"), ("gro_flush_timeout", "200000")];
+pub(crate) const NAPI: [(&str, &str); 2] = [("napi_defer_hard_irqs", "2"), ("gro_flush_timeout", "200000")];
 
-pub(crate) fn rx_drop(count: usize, during: Duration) -> Result<Row> {
-    measure("rx-drop-veth-vs-testpmd", Kind::Drop, count, during)
+pub(crate) fn rx_drop(run: &Run<'_>) -> Result<Row> {
+    measure(run, Kind::Drop)
 }
 
-pub(crate) fn echo(count: usize, during: Duration) -> Result<Row> {
-    measure("echo-veth-vs-testpmd", Kind::Echo, count, during)
+pub(crate) fn echo(run: &Run<'_>) -> Result<Row> {
+    measure(run, Kind::Echo)
 }
 
-pub(crate) fn forward(count: usize, during: Duration) -> Result<Row> {
-    measure("forward-veth-vs-testpmd", Kind::Forward, count, during)
+pub(crate) fn forward(run: &Run<'_>) -> Result<Row> {
+    measure(run, Kind::Forward)
 }
 
-fn measure(name: &str, kind: Kind, count: usize, during: Duration) -> Result<Row> {
-    let rig = Rig::new(name, kind)?;
-    let (mode, device, burst) = match kind {
-        Kind::Drop => ("rxonly", "", 64),
-        Kind::Echo => ("macswap", "", 64),
-        Kind::Forward => ("mac", "", 64),
+fn measure(run: &Run<'_>, kind: Kind) -> Result<Row> {
+    let rig = Rig::new(run.name, kind)?;
+    let mode = match kind {
+        Kind::Drop => "rxonly",
+        Kind::Echo => "macswap",
+        Kind::Forward => "mac",
     };
     let version = testpmd::version();
-    let arguments = testpmd::af_xdp(rig.interfaces(), device, mode, burst);
+    let arguments = testpmd::af_xdp(rig.interfaces(), mode, 64);
     let kernel = NAPI.map(|(setting, value)| format!("{setting}={value}")).join(" ");
-    let mut row = Row {
-        name: name.into(),
-        ours: 0.0,
-        our_settings: format!(
-            "afx-bench app, as built: rings and fill level as by default, Idle::Busy, core {APPLICATION_CORE}; {kernel}"
-        ),
-        peer: None,
-        peer_name: Some(testpmd::NAME.into()),
-        peer_settings: version.is_some().then(|| format!("{}; {kernel}", arguments.join(" "))),
-        peer_version: version,
-        unit: "Mpps".into(),
-        ratio: None,
-        ratio_low: None,
-        ratio_high: None,
-        rounds: count,
-    };
-    let ours = || rig.rate(|host| app(host, kind, rig.interfaces()), during);
-    if row.peer_settings.is_some() {
-        let theirs = || rig.rate(|host| Ok(host.command(testpmd::PROGRAM).args(&arguments).spawn()?), during);
-        row.fill(&rounds(name, count, Better::More, ours, theirs)?);
+    let settings = version.is_some().then(|| format!("{}; {kernel}", arguments.join(" ")));
+    let installed = version.is_some();
+    let our_settings = format!(
+        "afx-bench app: rings and fill level as by default, Idle::Busy, core {APPLICATION_CORE}; {kernel}"
+    );
+    let row = Row::new(run.name, "Mpps", Better::More, our_settings).beside(Peer {
+        name: testpmd::NAME,
+        version,
+        settings,
+    });
+    let ours = || rig.rate(|host| app(host, kind, Waiting::Busy, rig.interfaces()), run.during);
+    Ok(if installed {
+        let theirs =
+            || rig.rate(|host| Ok(host.command(testpmd::PROGRAM).args(&arguments).spawn()?), run.during);
+        row.paired(&rounds(run, Better::More, ours, theirs)?)
     } else {
-        let rates = (0..2 * count).map(|_| ours()).collect::<Result<Vec<_>>>()?;
-        row.ours = median(rates.into_iter());
-    }
-    Ok(row)
+        row.alone(&alone(run, ours)?)
+    })
 }
 
 /// Starts our application on a host.
-fn app(host: &Host, kind: Kind, interfaces: &[&str]) -> Result<Process> {
+pub(crate) fn app(host: &Host, kind: Kind, waiting: Waiting, interfaces: &[&str]) -> Result<Process> {
     let program = std::env::current_exe().context("asking for this program's path")?;
     let kind = match kind {
         Kind::Drop => "drop",
         Kind::Echo => "echo",
         Kind::Forward => "forward",
     };
+    let waiting = match waiting {
+        Waiting::Busy => "busy",
+        Waiting::Adaptive => "adaptive",
+    };
     let extra = std::env::var("AFX_BENCH_APP").unwrap_or_default();
-    let command = host.command(program).args(["app", kind]).args(interfaces).args(extra.split_whitespace());
-    Ok(command.spawn()?)
+    let command = host.command(program).args(["app", kind, "--idle", waiting]).args(interfaces);
+    Ok(command.args(extra.split_whitespace()).spawn()?)
+}
+
+/// Ends an application, and sees that it has left the interfaces.
+pub(crate) fn end(host: &Host, application: &Process, interfaces: &[&str]) -> Result<()> {
+    application.signal(Signal::SIGTERM)?;
+    if application.wait_within(Duration::from_secs(20)).is_err() {
+        application.kill();
+    }
+    for interface in interfaces {
+        let gone = || matches!(host.xdp_program(interface), Ok(None));
+        wait_for("the XDP program to go", PATIENCE, gone)?;
+    }
+    Ok(())
+}
+
+/// Sets what sysfs has of an interface.
+pub(crate) fn set(host: &Host, interface: &str, setting: &str, value: &str) -> Result<()> {
+    let path = format!("/sys/class/net/{interface}/{setting}");
+    host.command("sh").args(["-c", &format!("echo {value} > {path}")]).check()?;
+    Ok(())
+}
+
+/// Packets that came in a time.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Arrived {
+    pub(crate) packets: u64,
+    pub(crate) spent: Duration,
+}
+
+impl Arrived {
+    /// What comes in a while by a counter; in a longer one if that is so short, and the machine so busy, that nothing
+    /// does.
+    pub(crate) fn within(during: Duration, mut counter: impl FnMut() -> Result<u64>) -> Result<Self> {
+        let (start, first) = (Instant::now(), counter()?);
+        std::thread::sleep(during);
+        loop {
+            let (spent, packets) = (start.elapsed(), counter()? - first);
+            if packets > 0 {
+                return Ok(Self { packets, spent });
+            }
+            ensure!(spent < during + PATIENCE, "no packet came in {spent:?}");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    pub(crate) fn millions(self) -> f64 {
+        self.packets as f64 / 1e6
+    }
 }
 
 /// A network: `near` makes packets, `middle` has the application, `far` is where forwarded packets arrive.
@@ -111,8 +157,7 @@ impl Rig {
         let rig = Self { kind, near, middle, back, onward, _net: net };
         for interface in rig.interfaces() {
             for (setting, value) in NAPI {
-                let path = format!("/sys/class/net/{interface}/{setting}");
-                rig.middle.command("sh").args(["-c", &format!("echo {value} > {path}")]).check()?;
+                set(&rig.middle, interface, setting, value)?;
             }
         }
         Ok(rig)
@@ -152,27 +197,31 @@ impl Rig {
             let come = || self.arrived().is_ok_and(|now| now > before + 10_000);
             wait_for("the first packets to arrive", PATIENCE, come)?;
             std::thread::sleep(Duration::from_millis(300));
-            let (start, first) = (Instant::now(), self.arrived()?);
-            std::thread::sleep(during);
-            let (spent, last) = (start.elapsed(), self.arrived()?);
+            let arrived = Arrived::within(during, || self.arrived())?;
             source.end()?;
-            Ok((last - first) as f64 / spent.as_secs_f64() / 1e6)
+            Ok(arrived.millions() / arrived.spent.as_secs_f64())
         });
         let said = application.stderr() + &application.stdout();
-        self.end(&application)?;
+        end(&self.middle, &application, self.interfaces())?;
         measured.with_context(|| format!("{application} said: {said}"))
     }
+}
 
-    /// Ends an application, and sees that it has left the interfaces.
-    fn end(&self, application: &Process) -> Result<()> {
-        application.signal(Signal::SIGTERM)?;
-        if application.wait_within(Duration::from_secs(20)).is_err() {
-            application.kill();
-        }
-        for interface in self.interfaces() {
-            let gone = || matches!(self.middle.xdp_program(interface), Ok(None));
-            wait_for("the XDP program to go", PATIENCE, gone)?;
-        }
-        Ok(())
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    #[test]
+    fn where_nothing_comes_in_time_it_is_waited_for() {
+        let asked = Cell::new(0);
+        let counter = || {
+            asked.set(asked.get() + 1);
+            Ok(if asked.get() < 5 { 100 } else { 107 })
+        };
+        let arrived = Arrived::within(Duration::from_millis(1), counter).unwrap();
+        assert_eq!(arrived.packets, 7);
+        assert!(arrived.spent >= Duration::from_millis(31), "{arrived:?}");
     }
 }
