@@ -1,0 +1,22 @@
+//! `afx-pktgen`: makes packets, counts them, and measures what is in between, on AF_XDP.
+
+mod signature;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// A packet generator, receiver and RFC 2544 tester on AF_XDP.
+#[derive(Parser)]
+#[command(version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {}
+
+fn main() -> ExitCode {
+    match Arguments::parse().command {}
+}
