@@ -1,6 +1,7 @@
 //! `afx-pktgen`: makes packets, counts them, and measures what is in between, on AF_XDP.
 
 mod signature;
+mod units;
 
 use std::process::ExitCode;
 
