@@ -325,6 +325,23 @@ fn fill<T>(map: &MapHandle, what: &str, items: &[T], write: impl Fn(&T, &mut Vec
     Ok(())
 }
 
+/// `NETDEV_XDP_ACT_NDO_XMIT` of `linux/netdev.h`.
+const TAKES_FRAMES: u64 = 4;
+
+/// Whether the interface `ifindex` of the calling thread's network namespace takes redirected frames, as it says itself.
+/// None where the kernel cannot tell (before Linux 6.3).
+pub fn takes_frames(ifindex: u32) -> Option<bool> {
+    let mut found = libbpf_sys::bpf_xdp_query_opts {
+        sz: size_of::<libbpf_sys::bpf_xdp_query_opts>() as libbpf_sys::size_t,
+        ..Default::default()
+    };
+    let ifindex = i32::try_from(ifindex).ok()?;
+    // SAFETY: the options outlive the call and say their size.
+    let result = unsafe { libbpf_sys::bpf_xdp_query(ifindex, 0, &raw mut found) };
+    // Zero is also what libbpf leaves where it finds nobody to ask; every interface with XDP has some feature.
+    (result == 0 && found.feature_flags != 0).then_some(found.feature_flags & TAKES_FRAMES != 0)
+}
+
 /// What has come to a sink.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]

@@ -1,6 +1,8 @@
 //! `afx-pktgen`: makes packets, counts them, and measures what is in between, on AF_XDP.
 
+mod send;
 mod signature;
+mod traffic;
 mod units;
 
 use std::process::ExitCode;
@@ -16,8 +18,12 @@ struct Arguments {
 }
 
 #[derive(Subcommand)]
-enum Command {}
+enum Command {
+    Send(Box<send::Arguments>),
+}
 
 fn main() -> ExitCode {
-    match Arguments::parse().command {}
+    match Arguments::parse().command {
+        Command::Send(arguments) => send::run(&arguments),
+    }
 }
