@@ -103,7 +103,7 @@ pub(crate) struct Arguments {
     from_mac: Option<MacAddress>,
 
     #[command(flatten)]
-    replay: replay::Arguments,
+    replay: replay::Options,
 
     /// Prints what was sent as one JSON object.
     #[arg(long)]
@@ -183,6 +183,11 @@ struct Job {
 }
 
 impl Job {
+    /// How much longer than the time it may go on: where a rate says how many packets that makes, all of them are to leave.
+    fn grace(&self) -> Duration {
+        if self.rate.is_some() { Duration::from_millis(100) } else { Duration::ZERO }
+    }
+
     /// How many packets worker `index` sends, and when.
     fn share(&self, index: u32) -> (u64, Pace) {
         let queues = u64::from(self.queues);
@@ -242,7 +247,7 @@ fn send(arguments: &Arguments) -> Result<Report, SendError> {
     let mut interrupted = false;
     while !engine.done() {
         interrupted = stop.load(Ordering::Relaxed);
-        if interrupted || job.time.is_some_and(|time| start.elapsed() >= time) {
+        if interrupted || job.time.is_some_and(|time| start.elapsed() >= time + job.grace()) {
             break;
         }
         std::thread::sleep(LOOK_EVERY);

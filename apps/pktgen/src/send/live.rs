@@ -24,6 +24,8 @@ struct Live {
 /// What a veth says it has done with XDP frames.
 #[derive(Debug, Clone, Copy, Default)]
 struct Taken {
+    /// Queues that it counts for.
+    queues: usize,
     sent: u64,
     /// Frames for which its peer had no room.
     full: u64,
@@ -37,7 +39,9 @@ impl Taken {
             let of_queue = |name: &str| name.starts_with("tx_queue_") && name.ends_with(end);
             statistics.iter().filter(|(name, _)| of_queue(name)).map(|(_, count)| count).sum()
         };
-        Ok(Self { sent: sum("_xdp_xmit"), full: sum("_xdp_xmit_errors") })
+        let of_queue = |name: &str| name.starts_with("tx_queue_") && name.ends_with("_xdp_xmit");
+        let queues = statistics.iter().filter(|(name, _)| of_queue(name)).count();
+        Ok(Self { queues, sent: sum("_xdp_xmit"), full: sum("_xdp_xmit_errors") })
     }
 }
 
@@ -56,6 +60,14 @@ pub(super) fn start(job: &Job) -> Result<impl Engine + use<>, SendError> {
             "frames of {} bytes: live frames have {} at most; say `--mode copy`",
             job.longest + FCS,
             LENGTH_MAX + FCS
+        )));
+    }
+    let before = Taken::read(&job.name)?;
+    if job.queues as usize > before.queues {
+        // Two cores on one queue would count into one counter of the kernel's, unlocked, and lose counts.
+        return Err(SendError::usage(format!(
+            "--queues {}: {} has {}; say `ethtool -L {} rx N tx N`, and the same for its peer, for more",
+            job.queues, job.name, before.queues, job.name
         )));
     }
     let cores = core_affinity::get_core_ids().unwrap_or_default();
@@ -78,7 +90,6 @@ pub(super) fn start(job: &Job) -> Result<impl Engine + use<>, SendError> {
     }
     let handles = sources.iter().map(Source::handle).collect::<Result<Vec<_>, _>>();
     let handles = handles.map_err(|error| SendError::because("", &error))?;
-    let before = Taken::read(&job.name)?;
     let ended = Arc::new(AtomicUsize::new(0));
     let mut threads = Vec::new();
     for ((index, source), core) in (0..).zip(sources).zip(cores) {

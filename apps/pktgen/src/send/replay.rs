@@ -11,7 +11,7 @@ use super::SendError;
 
 /// What becomes of a capture's packets before they are sent.
 #[derive(Debug, Clone, Default, clap::Args)]
-pub(super) struct Arguments {
+pub(super) struct Options {
     /// Sends the packets of this capture (pcap or pcapng), byte for byte unless rewritten.
     #[arg(long, value_name = "FILE", help_heading = "Replay",
           conflicts_with_all = ["source", "destination", "source_port", "destination_port", "protocol", "size", "shape",
@@ -61,7 +61,7 @@ impl Recording {
     ///
     /// # Errors
     /// Where it cannot be read, has no packet, or has one that cannot be sent again.
-    pub(super) fn read(file: &Path, arguments: &Arguments) -> Result<Self, SendError> {
+    pub(super) fn read(file: &Path, options: &Options) -> Result<Self, SendError> {
         let name = file.display();
         let refused = |error: afx::port::CaptureError| SendError::usage(format!("{name}: {error}"));
         let mut reader = CaptureReader::open(file).map_err(refused)?;
@@ -79,7 +79,7 @@ impl Recording {
             if packet.bytes.len() < SHORTEST {
                 return Err(SendError::usage(format!("{name}: packet {number} has no Ethernet header")));
             }
-            arguments.rewrite(&mut packet.bytes);
+            options.rewrite(&mut packet.bytes);
             recording.longest = recording.longest.max(packet.bytes.len());
             recording.times.push(packet.timestamp);
             recording.packets.push(packet.bytes);
@@ -91,7 +91,7 @@ impl Recording {
     }
 }
 
-impl Arguments {
+impl Options {
     fn rewrite(&self, bytes: &mut [u8]) {
         if let Some(mac) = self.rewrite_destination_mac {
             bytes[..6].copy_from_slice(&mac.0);
