@@ -17,6 +17,7 @@ struct Live {
     handles: Vec<Handle>,
     threads: Vec<JoinHandle<Result<(), afx_redirect::Error>>>,
     ended: Arc<AtomicUsize>,
+    wanted: Option<u64>,
     name: String,
     before: Taken,
 }
@@ -102,7 +103,7 @@ pub(super) fn start(job: &Job) -> Result<impl Engine + use<>, SendError> {
             result
         }));
     }
-    Ok(Live { handles, threads, ended, name: job.name.clone(), before })
+    Ok(Live { handles, threads, ended, wanted: job.wanted, name: job.name.clone(), before })
 }
 
 impl Live {
@@ -124,7 +125,9 @@ impl Engine for Live {
     }
 
     fn done(&self) -> bool {
+        // A call into the kernel goes on for a while after its last packet.
         self.ended.load(Ordering::Acquire) == self.threads.len()
+            || self.wanted.is_some_and(|wanted| self.given().0 >= wanted)
     }
 
     fn finish(mut self: Box<Self>) -> Result<Outcome, SendError> {
