@@ -22,7 +22,8 @@ fn main() {
         clang_args.extend(["-idirafter".into(), multiarch.into()]);
     }
 
-    for program in ["redirect", "decap"] {
+    let traffic = env::var_os("CARGO_FEATURE_TRAFFIC").map(|_| "traffic");
+    for program in ["redirect", "decap"].into_iter().chain(traffic) {
         let source = format!("src/bpf/{program}.bpf.c");
         SkeletonBuilder::new()
             .source(&source)

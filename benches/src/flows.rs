@@ -36,11 +36,6 @@ impl Flows {
         Self { packet, sum }
     }
 
-    /// What all packets have in common, and the sum that their IPv4 checksum is made from.
-    pub(crate) fn template(&self) -> (&[u8; LENGTH], u32) {
-        (&self.packet, self.sum)
-    }
-
     /// A packet of flow `flow`, below 2^24: no two are alike.
     #[inline(always)]
     pub(crate) fn packet(&mut self, flow: u32) -> &[u8; LENGTH] {

@@ -31,7 +31,6 @@ mod rings;
 mod routes;
 mod row;
 mod run;
-mod source;
 mod table;
 mod testpmd;
 mod traffic;

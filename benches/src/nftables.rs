@@ -15,8 +15,7 @@ use crate::paired::{Better, alone, median, rounds};
 use crate::programs;
 use crate::row::{Peer, Row};
 use crate::run::Run;
-use crate::source::{Compiled, Source};
-use crate::traffic::Sink;
+use crate::traffic::{Sink, Source};
 use crate::veth::{self, Arrived, NAPI, PATIENCE};
 
 /// Fewer than the connections that Linux tracks by default.
@@ -91,16 +90,12 @@ struct Rig {
     near: Host,
     middle: Host,
     sink: Sink,
-    compiled: Compiled,
     folder: PathBuf,
-    // Both of the veth's ends have a program, or its queues are not known to XDP.
-    _back: Sink,
     _net: Testbed,
 }
 
 impl Rig {
     fn new(run: &Run<'_>) -> Result<Self> {
-        let compiled = Compiled::new(run.folder)?;
         let net = Testbed::new("bench-balance")?;
         let (near, middle, far) = (net.host("near")?, net.host("middle")?, net.host("far")?);
         for host in [&near, &middle, &far] {
@@ -118,8 +113,8 @@ impl Rig {
         for interface in ["all", "default", "in0", "out0"] {
             middle.sysctl(&format!("net.ipv4.conf.{interface}.rp_filter"), "0")?;
         }
-        let (back, sink) = (Sink::attach(&near, "eth0")?, Sink::attach(&far, "eth0")?);
-        Ok(Self { near, middle, sink, compiled, folder: run.folder.to_owned(), _back: back, _net: net })
+        let sink = Sink::attach(&far, "eth0")?;
+        Ok(Self { near, middle, sink, folder: run.folder.to_owned(), _net: net })
     }
 
     fn with_afx_lb(&self, program: &PathBuf, during: Duration) -> Result<Figure> {
@@ -163,7 +158,8 @@ impl Rig {
             "table ip balance {{\nchain prerouting {{\ntype nat hook prerouting priority dstnat;\n{}\n}}\n}}\n",
             rule()
         );
-        let _pass = self.compiled.pass(&self.middle, "in0")?;
+        // Without an XDP program of its own, a veth takes what is sent as XDP frames with GRO only.
+        self.middle.command("ethtool").args(["-K", "in0", "gro", "on"]).check()?;
         let receiving = "queues/rx-0/rps_cpus";
         veth::set(&self.middle, "in0", receiving, &format!("{:x}", 1 << APPLICATION_CORE))?;
         self.middle.command("nft").arg(&table).check()?;
@@ -171,13 +167,14 @@ impl Rig {
         let rules = self.middle.command("nft").args(["list", "ruleset"]).check()?;
         self.middle.command("nft").args(["delete", "table", "ip", "balance"]).check()?;
         veth::set(&self.middle, "in0", receiving, "0")?;
+        self.middle.command("ethtool").args(["-K", "in0", "gro", "off"]).check()?;
         figure.with_context(|| format!("nftables had {rules}"))
     }
 
     /// What arrives while packets are made.
     fn figure(&self, during: Duration) -> Result<Figure> {
         let before = self.sink.arrived()?;
-        let source = Source::start(&self.compiled, &self.near, "eth0", self.middle.mac("in0")?, FLOWS)?;
+        let source = Source::of_flows(&self.near, "eth0", self.middle.mac("in0")?, FLOWS)?;
         let come = || self.sink.arrived().is_ok_and(|now| now > before + u64::from(FLOWS));
         if let Err(error) = wait_for("the first packets to arrive", PATIENCE, come) {
             // That it could not send says more.

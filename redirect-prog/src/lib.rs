@@ -46,6 +46,8 @@ mod steering;
 mod tables;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+#[cfg(feature = "traffic")]
+pub mod traffic;
 
 #[cfg(test)]
 mod tests;

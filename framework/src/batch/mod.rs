@@ -78,6 +78,8 @@ pub struct Batch {
     passed: u64,
     /// Of the packets in none of the masks above: which port each is to be sent out of.
     transmit_to: [u64; MAX_PORTS],
+    /// By port: packets that it has room for, in a batch of timers.
+    pub(crate) room: [u32; MAX_PORTS],
     /// Slots whose parse is known.
     parsed_known: u64,
     /// Slots with a `meta` of their own; the others have the batch's origin.
@@ -116,6 +118,7 @@ impl Batch {
             handed_over: 0,
             passed: 0,
             transmit_to: [0; MAX_PORTS],
+            room: [0; MAX_PORTS],
             parsed_known: 0,
             own_meta: 0,
             user_set: 0,
@@ -205,6 +208,13 @@ impl Batch {
     /// this one see it. None, counted, where no frame or slot is free, or `len` is above a frame's
     /// room. A stage that makes packets announces it by [`Stage::creates`](crate::Stage::creates).
     pub fn create(&mut self, len: usize) -> Option<Slot> {
+        self.create_with(len, |bytes| bytes.fill(0))
+    }
+
+    /// As [`create`](Self::create), written by `write` instead of cleared: it is given bytes that hold what was there
+    /// before, and writes all of them.
+    #[inline(always)]
+    pub fn create_with(&mut self, len: usize, write: impl FnOnce(&mut [u8])) -> Option<Slot> {
         let slot = self.free_slot()?;
         let Some(mut frame) = self.pool.take() else {
             self.not_created += 1;
@@ -215,9 +225,19 @@ impl Batch {
             self.not_created += 1;
             return None;
         }
-        frame.bytes_mut().fill(0);
+        write(frame.bytes_mut());
         self.put(slot, frame);
         Some(slot)
+    }
+
+    /// How many packets a port is sure to take in this batch, where the batch is one of [`Stage::tick`]: for stages that
+    /// make packets as fast as a port sends them, and lose none. 0 elsewhere, and for a port that the worker has no
+    /// queue of.
+    ///
+    /// [`Stage::tick`]: crate::Stage::tick
+    #[inline(always)]
+    pub fn room_to_send(&self, port: PortId) -> usize {
+        self.room[port.index()] as usize
     }
 
     /// Makes a copy of a packet, all its segments and metadata: live. None, counted, as in

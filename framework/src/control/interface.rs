@@ -24,6 +24,10 @@ pub struct Interface {
     pub mac: MacAddress,
     /// The longest IP packet that it takes, in bytes.
     pub mtu: u32,
+    /// Its speed in bit/s, where its driver says one: veth says 10 Gbit/s.
+    pub speed: Option<u64>,
+    /// The name of its driver: `veth`, `ice`; empty where it has none that says so.
+    pub driver: String,
     /// Its addresses, those of the link (`fe80::/10`) left out.
     pub addresses: Vec<IpAddr>,
 }
@@ -49,7 +53,17 @@ impl Interface {
             index,
             mac: MacAddress(kernel::mac_address(name)?),
             mtu: kernel::mtu(name)?,
+            speed: kernel::speed(name)?,
+            driver: kernel::driver(name)?,
             addresses: addresses.filter(usable).collect(),
         })
     }
+}
+
+/// The counters that an interface's driver keeps beside the kernel's own, as `ethtool -S` shows them: name and value.
+///
+/// # Errors
+/// The kernel's: of kind [`io::ErrorKind::Unsupported`] where the driver keeps none.
+pub fn driver_statistics(name: &str) -> io::Result<Vec<(String, u64)>> {
+    kernel::driver_statistics(name)
 }

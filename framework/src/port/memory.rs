@@ -4,7 +4,7 @@
 use std::sync::{Mutex, PoisonError};
 
 use super::{Port, Queue, Received, Sent, rings};
-use crate::batch::Batch;
+use crate::batch::{BATCH, Batch};
 use crate::error::{Error, Result};
 use crate::mem::Pool;
 use crate::time::Time;
@@ -101,6 +101,10 @@ struct MemoryQueue {
 impl Queue for MemoryQueue {
     fn receive(&mut self, batch: &mut Batch, max: usize) -> Received {
         rings::receive(&mut self.rings, batch, max)
+    }
+
+    fn room_to_send(&mut self) -> u32 {
+        self.rings.room_to_send(BATCH as u32).min(BATCH as u32)
     }
 
     fn transmit(&mut self, batch: &mut Batch, mask: u64) -> Sent {

@@ -101,6 +101,8 @@ pub trait Port: Send + Sync {
 pub trait Queue {
     /// Moves up to `max` received packets into the empty batch.
     fn receive(&mut self, batch: &mut Batch, max: usize) -> Received;
+    /// How many packets of one segment [`transmit`](Self::transmit) is sure to take now; [`BATCH`](crate::BATCH) stands for more.
+    fn room_to_send(&mut self) -> u32;
     /// Takes the packets of `mask` to be sent, and says which it took.
     fn transmit(&mut self, batch: &mut Batch, mask: u64) -> Sent;
     /// Once a turn: takes back what was sent, lends frames for receiving, wakes the kernel where it

@@ -8,7 +8,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use super::{Port, Queue, Received, Sent};
-use crate::batch::{Batch, Meta, Slots};
+use crate::batch::{BATCH, Batch, Meta, Slots};
 use crate::error::{Error, Result};
 use crate::mem::Pool;
 use crate::time::Time;
@@ -199,6 +199,10 @@ impl Queue for PcapQueue {
             self.advance();
         }
         received
+    }
+
+    fn room_to_send(&mut self) -> u32 {
+        BATCH as u32
     }
 
     fn transmit(&mut self, batch: &mut Batch, mask: u64) -> Sent {

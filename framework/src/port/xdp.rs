@@ -8,7 +8,7 @@ use std::time::Duration;
 use afx_redirect::{AttachMode, Beat, Counters, OnStall, Options, Redirect, Steering};
 
 use super::{Port, Queue, Received, Sent, rings};
-use crate::batch::Batch;
+use crate::batch::{BATCH, Batch};
 use crate::error::{Error, Result};
 use crate::mem::Pool;
 use crate::worker::Memory;
@@ -40,6 +40,7 @@ pub struct XdpPort {
     stall_limit: Option<Duration>,
     on_stall: Option<OnStall>,
     forced: bool,
+    send_only: bool,
     state: Mutex<State>,
 }
 
@@ -69,8 +70,15 @@ impl XdpPort {
             stall_limit: Some(Duration::from_millis(500)),
             on_stall: None,
             forced: false,
+            send_only: false,
             state: Mutex::default(),
         }
+    }
+
+    /// All queues that the interface has, to send on and nothing else: every packet that arrives stays with the
+    /// kernel, no frame is lent for receiving, and no system call is made to look for packets.
+    pub fn send_only(interface: &str) -> Self {
+        Self { send_only: true, ..Self::new(interface, Steering::Match(Vec::new())) }
     }
 
     /// Only these queues; packets on the others stay with the kernel.
@@ -254,8 +262,8 @@ impl Port for XdpPort {
             Mode::Copy => self.ring_size,
             Mode::ZeroCopy => 2 * self.ring_size,
         };
-        let level = self.fill_level.unwrap_or(default_level);
-        Ok(Box::new(XdpQueue { beat, socket, level, drained: true, health }))
+        let level = if self.send_only { 0 } else { self.fill_level.unwrap_or(default_level) };
+        Ok(Box::new(XdpQueue { beat, socket, level, drained: true, send_only: self.send_only, health }))
     }
 
     fn attach(&self) -> Result<()> {
@@ -360,6 +368,7 @@ struct XdpQueue {
     level: u32,
     /// The RX ring was empty when it was last looked at.
     drained: bool,
+    send_only: bool,
     health: Arc<Health>,
 }
 
@@ -371,6 +380,10 @@ impl Queue for XdpQueue {
         let received = rings::receive(&mut self.socket.rings, batch, max);
         self.drained = received.packets < max;
         received
+    }
+
+    fn room_to_send(&mut self) -> u32 {
+        self.socket.rings.room_to_send(BATCH as u32).min(BATCH as u32)
     }
 
     fn transmit(&mut self, batch: &mut Batch, mask: u64) -> Sent {
@@ -390,7 +403,13 @@ impl Queue for XdpQueue {
         rings::service(&mut self.socket.rings, pool, self.level);
         // Where the worker polls the card itself, a call to send has done so too.
         let polled = calls > 0 && self.socket.granted().busy_poll.is_some();
-        if self.drained && !polled && matches!(self.socket.wake_rx(), Ok(wake) if wake != Wake::NotNeeded) {
+        // Sending alone, the card is polled for what it has sent.
+        let awaited = !self.send_only || pool.ledger().transmit.outside() > 0;
+        if self.drained
+            && awaited
+            && !polled
+            && matches!(self.socket.wake_rx(), Ok(wake) if wake != Wake::NotNeeded)
+        {
             calls += 1;
         }
         calls

@@ -143,7 +143,13 @@ impl<P: Pipeline> Turn<P> {
     fn tick(&mut self, now: Time) {
         self.next_tick = now + self.tick_every;
         self.batch.begin(now, Origin::default());
+        for (port, lane) in self.egress.iter().enumerate() {
+            if let Some(lane) = lane {
+                self.batch.room[port] = self.lanes[usize::from(*lane)].io.room_to_send();
+            }
+        }
         self.process(true, None);
+        self.batch.room = [0; MAX_PORTS];
         self.counters.not_created = self.batch.not_created;
     }
 

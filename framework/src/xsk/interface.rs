@@ -57,7 +57,17 @@ unsafe fn ask<T>(interface: &str, code: libc::c_ulong, data: T) -> io::Result<T>
 
 /// A pointer in the union of `struct ifreq`.
 #[repr(C)]
-struct Pointer(*mut Channels, [u64; 2]);
+struct Pointer<T>(*mut T, [u64; 2]);
+
+/// Has the driver carry out an ethtool command.
+///
+/// # Safety
+/// `command` is a structure of `linux/ethtool.h` that begins with its command's number, and has room for all that the
+/// kernel writes for that command.
+unsafe fn ethtool<T>(interface: &str, command: &mut T) -> io::Result<()> {
+    // SAFETY: SIOCETHTOOL takes a pointer to a command's structure, which is as the caller vouches, and alive.
+    unsafe { ask(interface, libc::SIOCETHTOOL, Pointer(command, [0; 2])) }.map(drop)
+}
 
 /// How many RX queues an interface has now, which may be fewer than its driver can have. 1 where the
 /// driver does not say.
@@ -66,13 +76,140 @@ struct Pointer(*mut Channels, [u64; 2]);
 /// Of opening a socket; [`io::ErrorKind::InvalidInput`] for a name that is too long.
 pub(crate) fn rx_queues(interface: &str) -> io::Result<u32> {
     let mut channels = Channels { cmd: ETHTOOL_GCHANNELS, ..Channels::default() };
-    let pointer = Pointer(&raw mut channels, [0; 2]);
-    // SAFETY: SIOCETHTOOL takes a pointer to a command's structure, which is ours and alive.
-    match unsafe { ask(interface, libc::SIOCETHTOOL, pointer) } {
-        Ok(_) => Ok((channels.rx_count + channels.combined_count).max(1)),
+    // SAFETY: the structure of ETHTOOL_GCHANNELS.
+    match unsafe { ethtool(interface, &mut channels) } {
+        Ok(()) => Ok((channels.rx_count + channels.combined_count).max(1)),
         Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => Ok(1),
         Err(error) => Err(error),
     }
+}
+
+/// `ETHTOOL_GSET` of `linux/ethtool.h`, which every kernel answers from the newer settings.
+const ETHTOOL_GSET: u32 = 0x1;
+
+/// `struct ethtool_cmd` of `linux/ethtool.h`.
+#[repr(C)]
+#[derive(Default)]
+struct LinkSettings {
+    cmd: u32,
+    modes: [u32; 2],
+    speed: u16,
+    media: [u8; 6],
+    max_packets: [u32; 2],
+    speed_hi: u16,
+    crossover: [u8; 2],
+    partner_modes: u32,
+    reserved: [u32; 2],
+}
+
+/// An interface's speed in bit/s; None where its driver knows none, or the link is down.
+///
+/// # Errors
+/// The kernel's.
+pub(crate) fn speed(interface: &str) -> io::Result<Option<u64>> {
+    let mut settings = LinkSettings { cmd: ETHTOOL_GSET, ..LinkSettings::default() };
+    // SAFETY: the structure of ETHTOOL_GSET.
+    match unsafe { ethtool(interface, &mut settings) } {
+        Ok(()) => {
+            let megabits = u32::from(settings.speed_hi) << 16 | u32::from(settings.speed);
+            // All ones: not known, as a number of either width.
+            let known = !matches!(megabits, 0 | 0xffff | 0xffff_ffff);
+            Ok(known.then_some(u64::from(megabits) * 1_000_000))
+        }
+        Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// `ETHTOOL_GDRVINFO` of `linux/ethtool.h`.
+const ETHTOOL_GDRVINFO: u32 = 0x3;
+
+/// `struct ethtool_drvinfo` of `linux/ethtool.h`.
+#[repr(C)]
+struct DriverInfo {
+    cmd: u32,
+    driver: [u8; 32],
+    others: [u8; 32 * 4 + 12],
+    private_flags: u32,
+    statistics: u32,
+    lengths: [u32; 3],
+}
+
+fn driver_info(interface: &str) -> io::Result<DriverInfo> {
+    let mut info = DriverInfo {
+        cmd: ETHTOOL_GDRVINFO,
+        driver: [0; 32],
+        others: [0; 32 * 4 + 12],
+        private_flags: 0,
+        statistics: 0,
+        lengths: [0; 3],
+    };
+    // SAFETY: the structure of ETHTOOL_GDRVINFO.
+    unsafe { ethtool(interface, &mut info) }.map(|()| info)
+}
+
+/// Text of a fixed length, up to its first zero byte.
+fn text(bytes: &[u8]) -> String {
+    let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
+    String::from_utf8_lossy(&bytes[..end]).into_owned()
+}
+
+/// The name of an interface's driver: `veth`, `ice`. Empty where it has none that says so.
+///
+/// # Errors
+/// The kernel's.
+pub(crate) fn driver(interface: &str) -> io::Result<String> {
+    match driver_info(interface) {
+        Ok(info) => Ok(text(&info.driver)),
+        Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => Ok(String::new()),
+        Err(error) => Err(error),
+    }
+}
+
+/// `ETHTOOL_GSTRINGS` and `ETHTOOL_GSTATS` of `linux/ethtool.h`, and the set of strings that names the statistics.
+const ETHTOOL_GSTRINGS: u32 = 0x1b;
+const ETHTOOL_GSTATS: u32 = 0x1d;
+const ETH_SS_STATS: u32 = 1;
+/// Bytes of a name, and how many statistics are read at most: more than any driver has.
+const NAME: usize = 32;
+const STATISTICS: usize = 8192;
+
+/// `struct ethtool_gstrings` with room for the names.
+#[repr(C)]
+struct Names {
+    cmd: u32,
+    set: u32,
+    count: u32,
+    names: [[u8; NAME]; STATISTICS],
+}
+
+/// `struct ethtool_stats` with room for the values.
+#[repr(C)]
+struct Values {
+    cmd: u32,
+    count: u32,
+    values: [u64; STATISTICS],
+}
+
+/// The counters that an interface's driver keeps beside the kernel's own, as `ethtool -S` shows them: name and value.
+///
+/// # Errors
+/// The kernel's: of kind [`io::ErrorKind::Unsupported`] where the driver keeps none.
+pub(crate) fn driver_statistics(interface: &str) -> io::Result<Vec<(String, u64)>> {
+    let count = driver_info(interface)?.statistics;
+    if count == 0 || count as usize > STATISTICS / 2 {
+        return Err(io::ErrorKind::Unsupported.into());
+    }
+    let mut names =
+        Box::new(Names { cmd: ETHTOOL_GSTRINGS, set: ETH_SS_STATS, count, names: [[0; NAME]; STATISTICS] });
+    // SAFETY: the structure of ETHTOOL_GSTRINGS. The kernel writes as many names as the driver has now, which is checked
+    // above: as much room again is left for queues that come meanwhile.
+    unsafe { ethtool(interface, &mut *names) }?;
+    let mut values = Box::new(Values { cmd: ETHTOOL_GSTATS, count, values: [0; STATISTICS] });
+    // SAFETY: the structure of ETHTOOL_GSTATS, with room as above.
+    unsafe { ethtool(interface, &mut *values) }?;
+    let count = names.count.min(values.count) as usize;
+    Ok(names.names.iter().map(|name| text(name)).zip(values.values).take(count).collect())
 }
 
 /// An interface's MAC address: zeros where it has none.
@@ -113,5 +250,8 @@ mod tests {
         assert!(super::mtu("lo").unwrap() >= 1500);
         assert!(super::mtu("no-such-link").is_err());
         assert!(super::mtu("a-name-that-is-far-too-long").is_err());
+        assert_eq!(super::speed("lo").unwrap(), None);
+        assert!(super::driver_statistics("lo").is_err());
+        assert!(super::speed("no-such-link").is_err());
     }
 }

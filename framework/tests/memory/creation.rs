@@ -1,9 +1,68 @@
 //! Packets that stages make themselves.
 
+use std::time::Duration;
+
 use afx::packet::Builder;
-use afx::{Batch, Stage};
+use afx::{Batch, MemoryPort, PortId, Runtime, Stage};
 
 use crate::support::*;
+
+/// Makes as many packets as the port is sure to take, each written whole, and some more than that.
+struct Fill {
+    next: u8,
+    beyond: usize,
+}
+
+impl Stage for Fill {
+    fn process(&mut self, batch: &mut Batch) {
+        assert_eq!(batch.room_to_send(PortId::new(0)), 0, "known between batches alone");
+    }
+    fn tick(&mut self, batch: &mut Batch) {
+        assert_eq!(batch.room_to_send(PortId::new(1)), 0, "there is no such port");
+        for _ in 0..batch.room_to_send(PortId::new(0)) + self.beyond {
+            let next = self.next;
+            let Some(slot) = batch.create_with(60, |bytes| bytes.fill(next)) else { return };
+            self.next = next.wrapping_add(1);
+            batch.packet(slot).transmit(PortId::new(0));
+        }
+    }
+}
+
+#[test]
+fn a_stage_that_asks_for_room_loses_nothing() {
+    let (port, mut peers) = MemoryPort::with_queues("cable", 1, 128);
+    let runtime = Runtime::builder().port(port).frames_per_queue(1024).tick(Duration::ZERO);
+    let mut worker = runtime.pipeline(|_| Fill { next: 0, beyond: 0 }).inline().unwrap();
+    let mut seen = Vec::new();
+    for turn in 0..200 {
+        worker.turn();
+        seen.extend((0..turn % 90).map_while(|_| peers[0].receive()));
+    }
+    worker.drain();
+    seen.extend(received(&mut peers[0]));
+    for (bytes, number) in seen.iter().zip((0..=u8::MAX).cycle()) {
+        assert_eq!(*bytes, numbered(number));
+    }
+    let stats = worker.stats();
+    assert_eq!((stats.sent(), stats.workers[0].not_created), (seen.len() as u64, 0));
+    assert!(stats.sent() > 1000);
+    assert_eq!(stats.dropped_total(), 0);
+    assert_balanced(&mut worker);
+}
+
+#[test]
+fn what_is_beyond_the_room_is_dropped_and_counted() {
+    let (port, mut peers) = MemoryPort::with_queues("cable", 1, 32);
+    let runtime = Runtime::builder().port(port).frames_per_queue(1024).tick(Duration::ZERO);
+    let mut worker = runtime.pipeline(|_| Fill { next: 0, beyond: 5 }).inline().unwrap();
+    worker.turn();
+    assert_eq!(numbers(&mut peers[0]), (0..32).collect::<Vec<u8>>());
+    assert_eq!(worker.stats().dropped("tx_full"), 5);
+    // A batch that brings packets says of no room; nothing settles the packet.
+    assert!(peers[0].send(&numbered(1)));
+    worker.turn();
+    assert_eq!(worker.stats().dropped("no_verdict"), 1);
+}
 
 /// Creates so many packets of so many bytes for each that comes.
 struct Create {

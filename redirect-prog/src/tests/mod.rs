@@ -9,4 +9,5 @@ mod live;
 mod model;
 mod namespace;
 pub(crate) mod packets;
+mod traffic;
 mod verdicts;
