@@ -129,7 +129,7 @@ impl Comparison {
         let mut advice = Vec::new();
         if dearer > 0 {
             advice.push(format!(
-                "{dearer} of {} cost more than {TOLERANCE} % above their baseline. Take the cost out; or, if the \
+                "{dearer} of {} paths cost more than {TOLERANCE} % above their baseline. Take the cost out; or, if the \
                  change is worth it, run `make guard-update`, commit the new baselines with it, and say in the \
                  message what costs more, by how much, and what for.",
                 self.rows.len()
@@ -151,7 +151,8 @@ impl Comparison {
             ));
         }
         if advice.is_empty() {
-            advice.push(format!("All {} are within {TOLERANCE} % of their baselines.", self.rows.len()));
+            advice
+                .push(format!("All {} paths are within {TOLERANCE} % of their baselines.", self.rows.len()));
         }
         advice
     }
@@ -222,7 +223,7 @@ mod tests {
  checksum/20        50      50  +0.00 %
  parse/tcp4     10,000  10,500  +5.00 %  DEARER
 
-1 of 2 cost more than 2 % above their baseline. Take the cost out; or, if the change is worth it, run `make \
+1 of 2 paths cost more than 2 % above their baseline. Take the cost out; or, if the change is worth it, run `make \
              guard-update`, commit the new baselines with it, and say in the message what costs more, by how much, \
              and what for."
         );
@@ -235,7 +236,9 @@ mod tests {
         let text = comparison.to_string();
         assert!(text.contains("-10.00 %  cheaper"), "{text}");
         assert!(text.contains("1 cost less by more than 2 %: run `make guard-update`"), "{text}");
-        assert!(compared(10_000, 9_800).to_string().ends_with("All 1 are within 2 % of their baselines."));
+        assert!(
+            compared(10_000, 9_800).to_string().ends_with("All 1 paths are within 2 % of their baselines.")
+        );
     }
 
     #[test]

@@ -205,10 +205,10 @@ fn application_counters_are_summed_by_name() {
 
 #[test]
 fn all_packets_of_a_batch_have_one_time() {
-    let before = afx::Time::monotonic();
+    let before = Time::monotonic();
     let (mut worker, mut peer) = one_port(move |_| {
         let check = Each(move |batch: &mut Batch| {
-            assert!(batch.now() >= before && batch.now() <= afx::Time::monotonic());
+            assert!(batch.now() >= before && batch.now() <= Time::monotonic());
             let (first, start) = (batch.now(), cycles());
             while cycles() < start + 10_000 {}
             assert_eq!(batch.now(), first);
