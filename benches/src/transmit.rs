@@ -43,8 +43,10 @@ pub(crate) fn send(run: &Run<'_>) -> Result<Row> {
 
 /// How afx-pktgen is told to send as testpmd does: until it is ended, as fast as it can, one flow.
 fn arguments(to: Mac) -> Vec<String> {
-    let fixed = ["send", INTERFACE, "--mode", "copy", "--size", "64", "--rate", "max", "--to-mac"];
-    fixed.into_iter().map(String::from).chain([to.to_string()]).collect()
+    // testpmd's own addresses (RFC 2544's), and like its packets without a signature.
+    let fixed = "--mode copy --size 64 --rate max --no-signature --source 198.18.0.1 --destination 198.18.0.2 --to-mac";
+    let words = ["send", INTERFACE].into_iter().chain(fixed.split_whitespace());
+    words.map(String::from).chain([to.to_string()]).collect()
 }
 
 fn pktgen(host: &Host, program: &PathBuf, to: Mac) -> Result<Process> {
