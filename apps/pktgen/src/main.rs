@@ -1,6 +1,7 @@
 //! `afx-pktgen`: makes packets, counts them, and measures what is in between, on AF_XDP.
 
 mod display;
+mod echo;
 mod receive;
 #[cfg_attr(not(test), expect(dead_code, reason = "signatures are written by what sends"))]
 mod signature;
@@ -26,11 +27,14 @@ enum Command {
     ///
     /// Start it before the sender: what is missing before the first packet then counts as lost, too.
     Receive(receive::Options),
+    /// Sends packets back to where they came from, for measuring round trips.
+    Echo(echo::Options),
 }
 
 fn main() -> ExitCode {
     let done = match Arguments::parse().command {
         Command::Receive(options) => receive::run(&options),
+        Command::Echo(options) => echo::run(&options),
     };
     match done {
         Ok(true) => ExitCode::SUCCESS,
