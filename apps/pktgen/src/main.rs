@@ -1,11 +1,18 @@
 //! `afx-pktgen`: makes packets, counts them, and measures what is in between, on AF_XDP.
 
+mod display;
+mod echo;
+mod receive;
+#[cfg_attr(not(test), expect(dead_code, reason = "signatures are written by what sends"))]
 mod signature;
 mod units;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+
+/// The exit status for options, or an interface, that this cannot work with: nothing was changed.
+const BAD_INPUT: u8 = 2;
 
 /// A packet generator, receiver and RFC 2544 tester on AF_XDP.
 #[derive(Parser)]
@@ -16,8 +23,38 @@ struct Arguments {
 }
 
 #[derive(Subcommand)]
-enum Command {}
+enum Command {
+    /// Counts the generator's packets that arrive: rate, loss, reordering, latency.
+    ///
+    /// Start it before the sender: what is missing before the first packet then counts as lost, too.
+    Receive(receive::Options),
+    /// Sends packets back to where they came from, for measuring round trips.
+    Echo(echo::Options),
+}
 
 fn main() -> ExitCode {
-    match Arguments::parse().command {}
+    let done = match Arguments::parse().command {
+        Command::Receive(options) => receive::run(&options),
+        Command::Echo(options) => echo::run(&options),
+    };
+    match done {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            display::complain(format_args!("afx-pktgen: {error:#}"));
+            if lacks_rights(&error) {
+                display::complain(format_args!("    run it as root, or with {CAPABILITIES}"));
+            }
+            let is_input = matches!(error.downcast_ref(), Some(afx::Error::Config { .. }));
+            if is_input { ExitCode::from(BAD_INPUT) } else { ExitCode::FAILURE }
+        }
+    }
+}
+
+/// What AF_XDP takes: sockets, BPF programs that compute with pointers, and locked memory.
+const CAPABILITIES: &str = "CAP_NET_ADMIN, CAP_NET_RAW, CAP_BPF, CAP_PERFMON and CAP_IPC_LOCK";
+
+fn lacks_rights(error: &anyhow::Error) -> bool {
+    let denied = |error: &std::io::Error| error.kind() == std::io::ErrorKind::PermissionDenied;
+    error.chain().any(|cause| cause.downcast_ref().is_some_and(denied))
 }
