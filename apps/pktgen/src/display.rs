@@ -96,6 +96,10 @@ pub(crate) struct Style {
 }
 
 impl Style {
+    /// Without any.
+    #[cfg(test)]
+    pub(crate) const PLAIN: Self = Self { colour: false };
+
     pub(crate) fn on_stdout() -> Self {
         Self::of(io::stdout().is_terminal())
     }

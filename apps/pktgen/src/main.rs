@@ -3,7 +3,7 @@
 mod display;
 mod echo;
 mod receive;
-#[cfg_attr(not(test), expect(dead_code, reason = "signatures are written by what sends"))]
+mod rfc2544;
 mod signature;
 mod units;
 
@@ -30,12 +30,18 @@ enum Command {
     Receive(receive::Options),
     /// Sends packets back to where they came from, for measuring round trips.
     Echo(echo::Options),
+    /// Measures a device by RFC 2544: throughput, latency, frame loss rate, back-to-back frames.
+    ///
+    /// Frames are sent on one interface, go through the device, and are received on another of this machine. In a network
+    /// where nothing else is: the tests take all of it.
+    Rfc2544(Box<rfc2544::Options>),
 }
 
 fn main() -> ExitCode {
     let done = match Arguments::parse().command {
         Command::Receive(options) => receive::run(&options),
         Command::Echo(options) => echo::run(&options),
+        Command::Rfc2544(options) => rfc2544::run(&options),
     };
     match done {
         Ok(true) => ExitCode::SUCCESS,

@@ -2,10 +2,10 @@
 
 pub(crate) mod collector;
 mod flow;
-mod latency;
+pub(crate) mod latency;
 mod report;
 pub(crate) mod source;
-mod stage;
+pub(crate) mod stage;
 
 use std::time::{Duration, Instant};
 

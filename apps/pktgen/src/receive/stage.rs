@@ -101,7 +101,7 @@ impl Drop for Receive {
 
 /// The end of a packet's payload, without what Ethernet has padded.
 #[inline(always)]
-fn payload_end<'p>(packet: &'p Packet<'_>, parsed: &Parsed) -> &'p [u8] {
+pub(crate) fn payload_end<'p>(packet: &'p Packet<'_>, parsed: &Parsed) -> &'p [u8] {
     let bytes = packet.bytes();
     if bytes.len() < packet.len() {
         // A packet of several segments is too long to be padded.
