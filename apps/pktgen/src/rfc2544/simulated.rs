@@ -21,7 +21,7 @@ pub(super) struct Simulated {
     /// After so many trials somebody interrupts.
     pub(super) interrupted_after: u32,
     pub(super) trials: u32,
-    random: u64,
+    pub(super) random: u64,
 }
 
 impl Simulated {

@@ -251,10 +251,6 @@ impl Stage for Tester {
             }
         }
     }
-
-    fn creates(&self) -> usize {
-        if self.out.is_some() { BATCH } else { 0 }
-    }
 }
 
 /// The sending of one trial by one worker.

@@ -62,7 +62,9 @@ impl Rig {
                 seen.push(packet);
             }
         }
-        (0..10).for_each(|_| drop(self.worker.turn()));
+        for _ in 0..10 {
+            self.worker.turn();
+        }
         self.worker.configure(Arc::new(Order::Collect));
         self.worker.turn();
         seen
