@@ -110,6 +110,7 @@ pub struct Source {
     progress: MapHandle,
     wanted: MapHandle,
     ended: Arc<AtomicBool>,
+    rate: Option<f64>,
     /// Bytes of the longest packet: what the kernel makes its frames of.
     longest: usize,
 }
@@ -124,8 +125,13 @@ pub struct Handle {
 
 const FIRST: [u8; 4] = [0; 4];
 
-/// Repetitions of one call into the kernel. Long calls are twice as fast as short ones: each ends in a wait.
+/// Repetitions of one call into the kernel. Long calls are twice as fast as short ones: each begins and ends in a wait for
+/// all cores (`synchronize_rcu`), some ten milliseconds in all.
 const PER_CALL: u64 = 1_000_000;
+
+/// As above, where a rate is kept: most repetitions find no packet due then, and take about so many ns.
+const PER_PACED_CALL: u64 = 4_000_000;
+const REPETITION: f64 = 80.0;
 
 impl Source {
     /// Loads a source for the interface `ifindex` of the calling thread's network namespace.
@@ -197,7 +203,7 @@ impl Source {
             bytes.extend(packet.length.to_ne_bytes());
             bytes.extend([0; 2]);
         })?;
-        Ok(Self { program, progress, wanted, ended: Arc::default(), longest })
+        Ok(Self { program, progress, wanted, ended: Arc::default(), rate: pace.rate, longest })
     }
 
     /// What another thread ends it by.
@@ -234,7 +240,7 @@ impl Source {
             if left == 0 || progress.failed > before.failed || self.ended.load(Ordering::Acquire) {
                 return Ok(());
             }
-            match self.call(&packet, PER_CALL.min(left) as u32) {
+            match self.call(&packet, self.repetitions(left)) {
                 Err(error) if error.raw_os_error() == Some(libc::EINTR) => {}
                 Err(source) => {
                     let action = "run the traffic source (BPF_PROG_TEST_RUN with live frames, Linux 5.18)";
@@ -243,6 +249,15 @@ impl Source {
                 Ok(()) => {}
             }
         }
+    }
+
+    /// How often the program is run in the next call, with so many packets left.
+    fn repetitions(&self, left: u64) -> u32 {
+        let count = match self.rate {
+            None => left.min(PER_CALL),
+            Some(rate) => ((left as f64 * 1e9 / rate / REPETITION) as u64).clamp(10_000, PER_PACED_CALL),
+        };
+        count as u32
     }
 
     /// One call into the kernel.
@@ -323,6 +338,23 @@ fn fill<T>(map: &MapHandle, what: &str, items: &[T], write: impl Fn(&T, &mut Vec
         )?;
     }
     Ok(())
+}
+
+/// `NETDEV_XDP_ACT_NDO_XMIT` of `linux/netdev.h`.
+const TAKES_FRAMES: u64 = 4;
+
+/// Whether the interface `ifindex` of the calling thread's network namespace takes redirected frames, as it says itself.
+/// None where the kernel cannot tell (before Linux 6.3).
+pub fn takes_frames(ifindex: u32) -> Option<bool> {
+    let mut found = libbpf_sys::bpf_xdp_query_opts {
+        sz: size_of::<libbpf_sys::bpf_xdp_query_opts>() as libbpf_sys::size_t,
+        ..Default::default()
+    };
+    let ifindex = i32::try_from(ifindex).ok()?;
+    // SAFETY: the options outlive the call and say their size.
+    let result = unsafe { libbpf_sys::bpf_xdp_query(ifindex, 0, &raw mut found) };
+    // Zero is also what libbpf leaves where it finds nobody to ask; every interface with XDP has some feature.
+    (result == 0 && found.feature_flags != 0).then_some(found.feature_flags & TAKES_FRAMES != 0)
 }
 
 /// What has come to a sink.

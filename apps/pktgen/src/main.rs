@@ -4,7 +4,9 @@ mod display;
 mod echo;
 mod receive;
 mod rfc2544;
+mod send;
 mod signature;
+mod traffic;
 mod units;
 
 use std::process::ExitCode;
@@ -24,6 +26,7 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
+    Send(Box<send::Arguments>),
     /// Counts the generator's packets that arrive: rate, loss, reordering, latency.
     ///
     /// Start it before the sender: what is missing before the first packet then counts as lost, too.
@@ -39,6 +42,7 @@ enum Command {
 
 fn main() -> ExitCode {
     let done = match Arguments::parse().command {
+        Command::Send(arguments) => return send::run(&arguments),
         Command::Receive(options) => receive::run(&options),
         Command::Echo(options) => echo::run(&options),
         Command::Rfc2544(options) => rfc2544::run(&options),
@@ -63,4 +67,16 @@ const CAPABILITIES: &str = "CAP_NET_ADMIN, CAP_NET_RAW, CAP_BPF, CAP_PERFMON and
 fn lacks_rights(error: &anyhow::Error) -> bool {
     let denied = |error: &std::io::Error| error.kind() == std::io::ErrorKind::PermissionDenied;
     error.chain().any(|cause| cause.downcast_ref().is_some_and(denied))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_makes_sense() {
+        Arguments::command().debug_assert();
+    }
 }

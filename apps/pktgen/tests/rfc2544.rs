@@ -93,7 +93,11 @@ impl Net {
         }
         let picture = fs::read_to_string(svg).unwrap();
         let picture = roxmltree::Document::parse(&picture).unwrap();
-        assert!(picture.descendants().any(|node| node.text().is_some_and(|text| text.trim() == "Throughput in frames")));
+        assert!(
+            picture
+                .descendants()
+                .any(|node| node.text().is_some_and(|text| text.trim() == "Throughput in frames"))
+        );
         consistent(&report, before, after);
         report
     }

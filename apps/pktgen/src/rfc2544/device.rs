@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use afx::control::interface::Interface;
-use afx::control::resolver::Resolver;
+use afx::control::resolver::{Resolution, Resolver};
 use afx::packet::MacAddress;
 use afx::port::{ModeWanted, Protocol, Rule, Steering, XdpPort};
 use afx::{Idle, Running, Runtime, RuntimeBuilder};
@@ -312,19 +312,15 @@ fn resolve(address: IpAddr, interface: &str, index: u32) -> Result<MacAddress> {
     let mut why = "the kernel says nothing of it".to_owned();
     while let Some(left) = until.checked_duration_since(Instant::now()) {
         match resolver.snapshot().get(&address) {
-            Some(found) => match found.next_hop() {
-                Some(hop) if hop.interface == index => return Ok(MacAddress(hop.destination_mac)),
-                Some(_) => {
-                    return Err(usage(format!(
-                        "--via {address}: the kernel reaches it by another interface than {interface}"
-                    )));
-                }
-                None => {
-                    if let afx::control::resolver::Resolution::Unresolved(reason) = found {
-                        why = reason.to_string();
-                    }
-                }
-            },
+            Some(Resolution::Resolved(hop)) if hop.interface == index => {
+                return Ok(MacAddress(hop.destination_mac));
+            }
+            Some(Resolution::Resolved(_)) => {
+                return Err(usage(format!(
+                    "--via {address}: the kernel reaches it by another interface than {interface}"
+                )));
+            }
+            Some(Resolution::Unresolved(reason)) => why = reason.to_string(),
             None => {}
         }
         // A message or not: the snapshot tells.

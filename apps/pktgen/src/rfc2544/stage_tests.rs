@@ -87,7 +87,7 @@ fn a_burst_is_as_long_as_it_was_wanted_and_what_comes_is_counted() {
     assert_eq!(summary.flows.len(), 3);
     for (index, packet) in seen.iter().enumerate() {
         let signature = Signature::from_end(packet).unwrap();
-        assert_eq!((signature.flow, signature.sequence), (7 << 16 | index as u32 % 3, index as u32 / 3));
+        assert_eq!((signature.flow, signature.sequence), ((7 << 16) | (index as u32 % 3), index as u32 / 3));
     }
     assert!(rig.worker.stats().balanced());
 }
