@@ -196,7 +196,7 @@ struct Report {
     sent_bytes: u64,
     dropped: u64,
     dropped_by_reason: BTreeMap<String, u64>,
-    rx_ring_full: u64,
+    kernel_dropped: u64,
     ledger_balanced: bool,
 }
 
@@ -218,7 +218,7 @@ impl Report {
                 .iter()
                 .map(|(name, count)| ((*name).to_owned(), *count))
                 .collect(),
-            rx_ring_full: stats.queues().map(|queue| queue.kernel_dropped).sum(),
+            kernel_dropped: stats.queues().map(|queue| queue.kernel_dropped).sum(),
             // Every frame is accounted for, and every packet was sent or dropped.
             ledger_balanced: stats.balanced() && received == sent + dropped,
         }
@@ -233,7 +233,7 @@ impl Report {
         ];
         let reasons = self.dropped_by_reason.iter();
         rows.extend(reasons.map(|(name, count)| vec![format!("  {name}"), number(*count), String::new()]));
-        rows.push(vec!["RX ring full".to_owned(), number(self.rx_ring_full), String::new()]);
+        rows.push(vec!["kernel dropped".to_owned(), number(self.kernel_dropped), String::new()]);
         let heading = format!("{} ({} mode, {:.1} s)", self.interface, self.mode, self.seconds);
         let mut lines = vec![style.bold(&heading)];
         lines.extend(table(style, &["", "packets", "bytes"], rows));
