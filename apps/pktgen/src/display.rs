@@ -22,6 +22,17 @@ pub(crate) fn complain(what: impl Display) {
     let _ = writeln!(io::stderr(), "{what}");
 }
 
+/// Prints a result on the standard output. A reader that has gone is no failure.
+///
+/// # Errors
+/// Where it cannot be written: the disk is full, say.
+pub(crate) fn print(text: &str) -> io::Result<()> {
+    match io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error),
+        _ => Ok(()),
+    }
+}
+
 /// A number with its thousands apart.
 pub(crate) fn number(number: u64) -> String {
     let digits = number.to_string();

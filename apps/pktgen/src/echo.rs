@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result};
 use clap::ValueEnum;
 use serde::Serialize;
 
-use crate::display::{FCS, Live, Rate, Style, complain, number, table};
+use crate::display::{FCS, Live, Rate, Style, complain, number, print, table};
 use crate::receive::source::{End, Source, Until};
 
 /// The options of `echo`.
@@ -131,8 +131,7 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
     let stats = stats.context("echoing has failed")?;
     let report = Report::new(interface, &mode, started.elapsed().as_secs_f64(), &stats);
     let text = if options.json { serde_json::to_string_pretty(&report)? + "\n" } else { report.text() };
-    // A reader that has gone is no failure of the echo.
-    let _ = std::io::Write::write_all(&mut std::io::stdout(), text.as_bytes());
+    print(&text).context("cannot write the result")?;
     if !report.ledger_balanced {
         complain("afx-pktgen: frames are missing: this is a bug of afx, and the counts may be wrong");
     }

@@ -360,6 +360,15 @@ fn what_is_wrong_is_said_and_changes_nothing() {
         assert!(output.stderr.contains(said), "{arguments:?}: {}", output.stderr);
         assert_eq!(output.stdout, "");
     }
+    // A result that cannot be written is not passed over; a reader that has gone is.
+    for (to, status, said) in [("/dev/full", 1, "cannot write the result"), ("| true", 0, "")] {
+        let program = env!("CARGO_BIN_EXE_afx-pktgen");
+        let redirected = if to.starts_with('|') { to.to_owned() } else { format!("> {to}") };
+        let line = format!("set -o pipefail; {program} receive eth0 --json --time 1ms {redirected}");
+        let output = net.receiver.command("bash").args(["-c", &line]).output().unwrap();
+        assert_eq!(output.status.code(), Some(status), "{to}: {}", output.stderr);
+        assert!(output.stderr.contains(said), "{to}: {}", output.stderr);
+    }
     // A mode demanded by name, which a veth has not.
     let output = pktgen(&net.receiver, &["receive", "eth0", "--mode", "zero-copy"]).output().unwrap();
     assert_eq!(output.status.code(), Some(1), "{}", output.stderr);

@@ -2,11 +2,11 @@
 
 pub(crate) mod collector;
 mod flow;
-mod latency;
+pub(crate) mod latency;
 mod live;
 mod report;
 pub(crate) mod source;
-mod stage;
+pub(crate) mod stage;
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use anyhow::{Context as _, Result};
 use clap::ValueEnum;
 use serde::Serialize;
 
-use crate::display::{Style, complain};
+use crate::display::{Style, complain, print};
 use collector::{Limits, Summary};
 use live::View;
 use report::{Context, Loss, MaxLoss, Report};
@@ -133,8 +133,7 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
     let context = Context { interface, mode: &mode, options, redirect: redirect.unwrap_or_default() };
     let report = Report::new(&context, &desk.result(), &stats);
     let text = if options.json { report.json()? } else { report.text(Style::on_stdout()) };
-    // A reader that has gone is no failure of the measurement.
-    let _ = std::io::Write::write_all(&mut std::io::stdout(), text.as_bytes());
+    print(&text).context("cannot write the result")?;
     if !report.ledger_balanced {
         complain("afx-pktgen: frames are missing: this is a bug of afx, and the counts may be wrong");
     }
