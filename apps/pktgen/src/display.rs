@@ -22,6 +22,17 @@ pub(crate) fn complain(what: impl Display) {
     let _ = writeln!(io::stderr(), "{what}");
 }
 
+/// Prints a result on the standard output. A reader that has gone is no failure.
+///
+/// # Errors
+/// Where it cannot be written: the disk is full, say.
+pub(crate) fn print(text: &str) -> io::Result<()> {
+    match io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error),
+        _ => Ok(()),
+    }
+}
+
 /// A number with its thousands apart.
 pub(crate) fn number(number: u64) -> String {
     let digits = number.to_string();
@@ -111,6 +122,12 @@ impl Style {
     fn of(terminal: bool) -> Self {
         // https://no-color.org
         Self { colour: terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()) }
+    }
+
+    /// Without any style.
+    #[cfg(test)]
+    pub(crate) fn plain() -> Self {
+        Self { colour: false }
     }
 
     pub(crate) fn bold(self, text: &str) -> String {
@@ -247,7 +264,7 @@ mod tests {
     #[test]
     fn tables_are_aligned() {
         let rows = [vec!["a".to_owned(), "1".to_owned()], vec!["long name".to_owned(), "1,000".to_owned()]];
-        let plain = table(Style { colour: false }, &["name", "count"], rows.clone());
+        let plain = table(Style::plain(), &["name", "count"], rows.clone());
         assert_eq!(plain, ["name       count", "a              1", "long name  1,000"]);
         let coloured = table(Style { colour: true }, &["name", "count"], rows);
         assert!(coloured[0].contains('\u{1b}'), "{coloured:?}");

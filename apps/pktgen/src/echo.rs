@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result};
 use clap::ValueEnum;
 use serde::Serialize;
 
-use crate::display::{FCS, Live, Rate, Style, complain, number, table};
+use crate::display::{FCS, Live, Rate, Style, complain, number, print, table};
 use crate::receive::source::{End, Source, Until};
 
 /// The options of `echo`.
@@ -131,8 +131,7 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
     let stats = stats.context("echoing has failed")?;
     let report = Report::new(interface, &mode, started.elapsed().as_secs_f64(), &stats);
     let text = if options.json { serde_json::to_string_pretty(&report)? + "\n" } else { report.text() };
-    // A reader that has gone is no failure of the echo.
-    let _ = std::io::Write::write_all(&mut std::io::stdout(), text.as_bytes());
+    print(&text).context("cannot write the result")?;
     if !report.ledger_balanced {
         complain("afx-pktgen: frames are missing: this is a bug of afx, and the counts may be wrong");
     }
@@ -196,7 +195,7 @@ struct Report {
     sent_bytes: u64,
     dropped: u64,
     dropped_by_reason: BTreeMap<String, u64>,
-    rx_ring_full: u64,
+    kernel_dropped: u64,
     ledger_balanced: bool,
 }
 
@@ -218,7 +217,7 @@ impl Report {
                 .iter()
                 .map(|(name, count)| ((*name).to_owned(), *count))
                 .collect(),
-            rx_ring_full: stats.queues().map(|queue| queue.kernel_dropped).sum(),
+            kernel_dropped: stats.queues().map(|queue| queue.kernel_dropped).sum(),
             // Every frame is accounted for, and every packet was sent or dropped.
             ledger_balanced: stats.balanced() && received == sent + dropped,
         }
@@ -233,7 +232,7 @@ impl Report {
         ];
         let reasons = self.dropped_by_reason.iter();
         rows.extend(reasons.map(|(name, count)| vec![format!("  {name}"), number(*count), String::new()]));
-        rows.push(vec!["RX ring full".to_owned(), number(self.rx_ring_full), String::new()]);
+        rows.push(vec!["kernel dropped".to_owned(), number(self.kernel_dropped), String::new()]);
         let heading = format!("{} ({} mode, {:.1} s)", self.interface, self.mode, self.seconds);
         let mut lines = vec![style.bold(&heading)];
         lines.extend(table(style, &["", "packets", "bytes"], rows));

@@ -14,9 +14,24 @@ const BEGIN: u64 = 1 << 32;
 /// sequence below the window has begun with 0, and what is missing before that packet is lost; one that begins later
 /// was joined midway, and is counted from there.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+// In this order, so that what a packet in order touches is one cache line.
+#[repr(C, align(64))]
 pub(crate) struct Flow {
     /// Packets received, whatever they were.
     pub(crate) received: u64,
+    /// The highest sequence since the sender started, in 64 bits.
+    highest: u64,
+    /// Different packets received since the sender started.
+    distinct: u64,
+    /// When the packet with the highest sequence was sent.
+    newest: u64,
+    /// Times that the sender started anew.
+    pub(crate) restarts: u64,
+    /// The lowest sequence since the sender started, in 64 bits.
+    lowest: u64,
+    /// Different packets, and packets lost, before the sender started anew.
+    distinct_before: u64,
+    lost_before: u64,
     /// Packets received before. They count nowhere else: RFC 4737 looks at the first copy only.
     pub(crate) duplicates: u64,
     /// Packets whose sequence was below the next expected one (RFC 4737, section 3.3).
@@ -28,21 +43,11 @@ pub(crate) struct Flow {
     /// Packets that were behind by the window or more, or were sent before the sender started anew: whether they came
     /// before cannot be told, and they stay lost.
     pub(crate) too_late: u64,
-    /// Times that the sender started anew.
-    pub(crate) restarts: u64,
     /// It was under way when its first packet came.
     pub(crate) joined: bool,
-    /// Different packets received since the sender started.
-    distinct: u64,
-    /// Different packets, and packets lost, before the sender started anew.
-    distinct_before: u64,
-    lost_before: u64,
-    /// The lowest and the highest sequence since the sender started, in 64 bits.
-    lowest: u64,
-    highest: u64,
-    /// When the packet with the highest sequence was sent.
-    newest: u64,
 }
+
+const _: () = assert!(std::mem::offset_of!(Flow, lost_before) < 64);
 
 impl Flow {
     /// Counts a packet. `seen` is the flow's window: a bit for each of the last sequences, a power of two of words,
@@ -155,6 +160,12 @@ impl Flow {
         self.distinct += 1;
         self.lowest = self.lowest.min(place);
     }
+}
+
+/// Which of a window's words has the bit of a sequence.
+#[inline(always)]
+pub(crate) fn word(sequence: u32, words: usize) -> usize {
+    (sequence as usize / 64) & (words - 1)
 }
 
 /// How many sequences a window has bits for.

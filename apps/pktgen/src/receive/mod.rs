@@ -3,19 +3,20 @@
 pub(crate) mod collector;
 mod flow;
 pub(crate) mod latency;
+mod live;
 mod report;
 pub(crate) mod source;
 pub(crate) mod stage;
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use afx::Running;
 use anyhow::{Context as _, Result};
 use clap::ValueEnum;
 use serde::Serialize;
 
-use crate::display::{Live, Style, complain};
+use crate::display::{Style, complain, print};
 use collector::{Limits, Summary};
+use live::View;
 use report::{Context, Loss, MaxLoss, Report};
 use source::{End, Source, Until};
 use stage::{COUNTED, Desk, Receive};
@@ -118,9 +119,7 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
     let mut view = View::new(options);
     let mut redirect = None;
     let stats = running.run_until(|running| {
-        if view.is_due(&desk) {
-            view.show(running, &desk);
-        }
+        view.update(running, &desk);
         let stats = running.stats();
         let is_over = end.is_due(stats.dropped(COUNTED));
         if is_over {
@@ -128,14 +127,13 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
         }
         is_over
     });
-    view.live.clear();
+    view.clear();
     let stats = stats.context("receiving has failed")?;
 
     let context = Context { interface, mode: &mode, options, redirect: redirect.unwrap_or_default() };
     let report = Report::new(&context, &desk.result(), &stats);
     let text = if options.json { report.json()? } else { report.text(Style::on_stdout()) };
-    // A reader that has gone is no failure of the measurement.
-    let _ = std::io::Write::write_all(&mut std::io::stdout(), text.as_bytes());
+    print(&text).context("cannot write the result")?;
     if !report.ledger_balanced {
         complain("afx-pktgen: frames are missing: this is a bug of afx, and the counts may be wrong");
     }
@@ -145,64 +143,6 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
         complain(format_args!("afx-pktgen: {sentence}"));
     }
     Ok(failure.is_none() && report.ledger_balanced)
-}
-
-/// The display while packets come.
-struct View<'o> {
-    options: &'o Options,
-    live: Live,
-    style: Style,
-    started: Instant,
-    asked: bool,
-    /// As of the display before: when, and per worker packets and bytes.
-    last: (Instant, Vec<(u64, u64)>),
-}
-
-impl<'o> View<'o> {
-    fn new(options: &'o Options) -> Self {
-        let now = Instant::now();
-        let live = Live::new(options.quiet);
-        Self { options, live, style: Style::on_stderr(), started: now, asked: false, last: (now, Vec::new()) }
-    }
-
-    /// Whether to show now: it is time, and the workers have said what they have.
-    fn is_due(&mut self, desk: &Desk) -> bool {
-        if !self.live.is_due() {
-            return false;
-        }
-        if !std::mem::replace(&mut self.asked, true) {
-            desk.ask();
-        }
-        true
-    }
-
-    fn show(&mut self, running: &Running, desk: &Desk) {
-        let Some(summary) = desk.answer() else { return };
-        self.asked = false;
-        let now = Instant::now();
-        let seconds = (now - self.last.0).as_secs_f64();
-        let stats = running.stats();
-        let counts = report::by_worker(&stats);
-        let before = |worker: usize| self.last.1.get(worker).copied().unwrap_or_default();
-        let rates: Vec<_> = counts
-            .iter()
-            .enumerate()
-            .map(|(worker, (packets, bytes))| {
-                let (packets_before, bytes_before) = before(worker);
-                (packets - packets_before, bytes - bytes_before)
-            })
-            .collect();
-        let moment = report::Moment {
-            elapsed: (now - self.started).as_secs_f64(),
-            seconds,
-            rates: &rates,
-            counts: &counts,
-            summary: &summary,
-            stats: &stats,
-        };
-        self.live.show(&moment.lines(self.style, self.options), &moment.line(self.options));
-        self.last = (now, counts);
-    }
 }
 
 impl Options {

@@ -56,7 +56,8 @@ pub(super) struct Report {
     unsigned: u64,
     malformed: u64,
     malformed_by_reason: BTreeMap<String, u64>,
-    rx_ring_full: u64,
+    otherwise_dropped: BTreeMap<String, u64>,
+    kernel_dropped: u64,
     redirect: BTreeMap<&'static str, u64>,
     workers: Vec<WorkerReport>,
     per_flow: Vec<FlowReport>,
@@ -149,14 +150,21 @@ pub(super) fn by_worker(stats: &Stats) -> Vec<(u64, u64)> {
     stats.workers.iter().map(of).collect()
 }
 
-fn ring_full(stats: &Stats) -> u64 {
+pub(super) fn kernel_dropped(stats: &Stats) -> u64 {
     stats.queues().map(|queue| queue.kernel_dropped).sum()
 }
 
-/// Packets that were not counted, by reason, those without a signature left out.
-fn malformed(stats: &Stats) -> BTreeMap<String, u64> {
+/// Packets dropped for other reasons than having been counted, or having no signature: those that are malformed, or all
+/// others.
+fn other_drops(stats: &Stats, malformed: bool) -> BTreeMap<String, u64> {
     let drops = stats.drops().into_iter().filter(|(name, _)| ![COUNTED, UNSIGNED].contains(name));
-    drops.map(|(name, count)| (name.to_owned(), count)).collect()
+    let wanted = drops.filter(|(name, _)| name.starts_with("parse.") == malformed);
+    wanted.map(|(name, count)| (name.to_owned(), count)).collect()
+}
+
+/// Malformed packets.
+pub(super) fn malformed(stats: &Stats) -> u64 {
+    other_drops(stats, true).values().sum()
 }
 
 impl Report {
@@ -165,7 +173,6 @@ impl Report {
         let lost = options.lost(summary);
         let sent = lost + summary.distinct;
         let rate = mean_rate(summary);
-        let malformed_by_reason = malformed(stats);
         let workers = stats.workers.iter().zip(by_worker(stats)).map(|(worker, (packets, bytes))| {
             let queues = worker.queues.iter().map(|queue| queue.queue).collect();
             WorkerReport { core: worker.core, queues, packets, bytes: bytes + FCS * packets }
@@ -198,9 +205,10 @@ impl Report {
             latency_ns: summary.latency.percentiles().as_ref().map(LatencyReport::of),
             latency_out_of_range: summary.latency.out_of_range(),
             unsigned: stats.dropped(UNSIGNED),
-            malformed: malformed_by_reason.values().sum(),
-            malformed_by_reason,
-            rx_ring_full: ring_full(stats),
+            malformed: malformed(stats),
+            malformed_by_reason: other_drops(stats, true),
+            otherwise_dropped: other_drops(stats, false),
+            kernel_dropped: kernel_dropped(stats),
             redirect: redirect.each().map(|(name, _, count)| (name, count)).collect(),
             workers: workers.collect(),
             per_flow: summary.worst(options.per_flow).iter().map(FlowReport::of).collect(),
@@ -272,8 +280,8 @@ impl Report {
             ("received", number(self.packets), "packets".to_owned()),
             ("bytes", number(self.bytes), "with frame check sequences".to_owned()),
             ("time", format!("{:.3}", self.seconds), "s from the first packet to the last".to_owned()),
-            ("mean rate", rate.mpps(), "Mpps".to_owned()),
-            ("", rate.gbits(), "Gbit/s".to_owned()),
+            ("mean rate", number(rate.packets_per_second.round() as u64), "packets/s".to_owned()),
+            ("", format!("{:.3}", rate.bits_per_second / 1e6), "Mbit/s".to_owned()),
         ];
         if let Some(expected) = self.expected {
             rows.push(("expected", number(expected), "packets".to_owned()));
@@ -286,16 +294,12 @@ impl Report {
             ("flows", number(self.flows as u64), String::new()),
             ("unsigned", number(self.unsigned), "packets not of the generator".to_owned()),
             ("malformed", number(self.malformed), "packets".to_owned()),
-            (
-                "RX ring full",
-                number(self.rx_ring_full),
-                "packets that this receiver was too slow for".to_owned(),
-            ),
+            ("kernel dropped", number(self.kernel_dropped), "packets that this was too slow for".to_owned()),
         ]);
         let width = rows.iter().map(|(_, value, _)| value.len()).max().unwrap_or(0);
         let rows = rows
             .iter()
-            .map(|(name, value, unit)| format!("{name:<13} {value:>width$}  {unit}").trim_end().to_owned());
+            .map(|(name, value, unit)| format!("{name:<14} {value:>width$}  {unit}").trim_end().to_owned());
         std::iter::once(style.bold(&heading)).chain(rows).collect()
     }
 
@@ -341,8 +345,8 @@ impl Report {
             format!("no packet of the generator came: is it sending to the address of {}?", self.interface),
         );
         note(
-            self.rx_ring_full > 0,
-            "packets that found the RX ring full count as lost, though the network has brought them".into(),
+            self.kernel_dropped > 0,
+            "packets that the kernel dropped count as lost, though the network has brought them: the RX ring was full".into(),
         );
         note(
             self.flows_joined > 0,
@@ -393,7 +397,7 @@ impl Report {
                 MAX / 1_000_000_000
             ),
         );
-        for (name, packets) in &self.malformed_by_reason {
+        for (name, packets) in self.malformed_by_reason.iter().chain(&self.otherwise_dropped) {
             note(true, format!("{} dropped as {name}", count(*packets, "packet")));
         }
         let redirect = |name| self.redirect.get(name).copied().unwrap_or(0);
@@ -414,90 +418,6 @@ fn mean_rate(summary: &Summary) -> Rate {
     let packets = summary.packets.saturating_sub(1);
     let bytes = summary.bytes.checked_div(summary.packets).unwrap_or(0) * packets;
     Rate::of(packets, bytes, summary.seconds())
-}
-
-/// How it stands while packets come.
-pub(super) struct Moment<'a> {
-    /// Since the start, in s, and since the last display.
-    pub(super) elapsed: f64,
-    pub(super) seconds: f64,
-    /// Per worker: packets and bytes since the last display, and in all.
-    pub(super) rates: &'a [(u64, u64)],
-    pub(super) counts: &'a [(u64, u64)],
-    pub(super) summary: &'a Summary,
-    pub(super) stats: &'a Stats,
-}
-
-impl Moment<'_> {
-    pub(super) fn lines(&self, style: Style, options: &Options) -> Vec<String> {
-        let summary = self.summary;
-        let heading = format!("{}, {:.0} s", options.source.interface, self.elapsed);
-        let row = |name: String, (packets, bytes): (u64, u64), all: u64| {
-            let rate = Rate::of(packets, bytes, self.seconds);
-            vec![name, rate.mpps(), rate.gbits(), number(all)]
-        };
-        let sum = |counts: &[(u64, u64)]| {
-            counts.iter().fold((0, 0), |sum, count| (sum.0 + count.0, sum.1 + count.1))
-        };
-        let workers = self.rates.iter().zip(self.counts).enumerate();
-        let mut rows: Vec<_> =
-            workers.map(|(worker, (rate, all))| row(format!("worker {worker}"), *rate, all.0)).collect();
-        if rows.len() > 1 {
-            rows.push(row("all".into(), sum(self.rates), sum(self.counts).0));
-        }
-        let mut lines = vec![style.bold(&heading)];
-        lines.extend(table(style, &["received", "Mpps", "Gbit/s", "packets"], rows));
-        let lost = summary.lost;
-        let loss = format!("lost {} ({})", number(lost), percent(lost, lost + summary.distinct));
-        lines.push(if lost > 0 { style.red(&loss) } else { loss });
-        lines.push(format!(
-            "reordered {}, overtaken by {} at most; duplicates {}",
-            number(summary.reordered),
-            number(summary.extent),
-            number(summary.duplicates)
-        ));
-        lines.push(format!(
-            "unsigned {}, malformed {}, RX ring full {}",
-            number(self.stats.dropped(UNSIGNED)),
-            number(malformed(self.stats).values().sum()),
-            number(ring_full(self.stats))
-        ));
-        if let Some(found) = summary.latency.percentiles() {
-            lines.push(format!(
-                "{} latency in µs: p50 {}, p99 {}, p99.9 {}, max {}",
-                options.latency.name(),
-                micros(found.p50 as f64),
-                micros(found.p99 as f64),
-                micros(found.p99_9 as f64),
-                micros(found.max as f64)
-            ));
-        }
-        lines
-    }
-
-    /// The same in one line.
-    pub(super) fn line(&self, options: &Options) -> String {
-        let summary = self.summary;
-        let (packets, bytes) =
-            self.rates.iter().fold((0, 0), |sum, count| (sum.0 + count.0, sum.1 + count.1));
-        let rate = Rate::of(packets, bytes, self.seconds);
-        let mut line = format!(
-            "{:>6.1} s  {} Mpps  {} Gbit/s  {}  lost {} ({})  reordered {}  duplicates {}",
-            self.elapsed,
-            rate.mpps(),
-            rate.gbits(),
-            count(summary.packets, "packet"),
-            number(summary.lost),
-            percent(summary.lost, summary.lost + summary.distinct),
-            number(summary.reordered),
-            number(summary.duplicates)
-        );
-        if let Some(found) = summary.latency.percentiles() {
-            let (p50, p99) = (micros(found.p50 as f64), micros(found.p99 as f64));
-            let _ = write!(line, "  {} p50 {p50} µs, p99 {p99} µs", options.latency.name());
-        }
-        line
-    }
 }
 
 #[cfg(test)]

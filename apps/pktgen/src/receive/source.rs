@@ -14,7 +14,7 @@ use ipnet::IpNet;
 /// Which packets are taken from an interface, and how.
 #[derive(clap::Args, Debug)]
 pub(crate) struct Source {
-    /// The interface.
+    /// The interface that packets come on.
     #[arg(value_name = "INTERFACE")]
     pub(crate) interface: String,
     /// How packets come from the card: zero-copy where it works, unless said.

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use afx::packet::Parsed;
 use afx::stage::Malformed;
 use afx::worker::Build;
-use afx::{Batch, Packet, Reason, Stage, Time};
+use afx::{BATCH, Batch, Packet, Reason, Stage, Time};
 
 use super::collector::{Collector, Limits, Summary, Tally};
 use crate::signature::Signature;
@@ -29,6 +29,8 @@ pub(crate) struct Receive {
     shared: Arc<Shared>,
     /// Flows before this one are copied.
     copied: usize,
+    /// The signatures of a batch, and the packets' bytes.
+    signed: [(Signature, usize); BATCH],
 }
 
 impl Receive {
@@ -47,6 +49,7 @@ impl Receive {
             malformed: Malformed::new(build),
             shared,
             copied: 0,
+            signed: [(Signature { flow: 0, sequence: 0, time: 0 }, 0); BATCH],
         }
     }
 }
@@ -57,6 +60,9 @@ impl Stage for Receive {
         // Not `batch.now()`, which was read before the packets were taken from the ring: one that came in between would
         // have arrived before it was sent.
         let now = Time::monotonic().as_nanos();
+        // All signatures first: of many flows, what is known lies anywhere in memory, and all of it is on its way before
+        // the first is looked at.
+        let mut signed = 0;
         for slot in batch.live() {
             let mut packet = batch.packet(slot);
             let reason = match packet.parsed() {
@@ -64,16 +70,21 @@ impl Stage for Receive {
                 Ok(parsed) => match Signature::from_end(payload_end(&packet, &parsed)) {
                     None => self.unsigned,
                     Some(signature) => {
-                        if self.latency {
-                            collector.record(signature, now, packet.len());
-                        } else {
-                            collector.record_order(signature, now, packet.len());
-                        }
+                        collector.prefetch(signature);
+                        self.signed[signed] = (signature, packet.len());
+                        signed += 1;
                         self.counted
                     }
                 },
             };
             packet.drop(reason);
+        }
+        for (signature, bytes) in &self.signed[..signed] {
+            if self.latency {
+                collector.record(*signature, now, *bytes);
+            } else {
+                collector.record_order(*signature, now, *bytes);
+            }
         }
     }
 
