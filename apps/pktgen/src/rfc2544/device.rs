@@ -33,7 +33,7 @@ pub(super) struct Wiring {
     pub(super) next: NextHop,
     pub(super) mode: ModeWanted,
     pub(super) flows: u32,
-    /// Of the sender's and the receiver's worker.
+    /// Of the sender's and the receiver's worker; two of their own unless said, where there are as many.
     pub(super) cores: Option<(usize, usize)>,
     /// How long stragglers are waited for.
     pub(super) settle: Duration,
@@ -125,7 +125,7 @@ impl Device {
             None => Runtime::builder(),
         };
         let sending = |builder: RuntimeBuilder| builder.idle(Idle::Busy).tick(Duration::ZERO);
-        let (first, second) = wiring.cores.unzip();
+        let (first, second) = wiring.cores.or_else(two_cores).unzip();
         let (sender, receiver) = if is_one {
             (start(sending(builder(first)).port(receiving), Some(wiring.send.clone()), true)?, None)
         } else {
@@ -301,6 +301,14 @@ impl Trial for Device {
             interfaces,
         })
     }
+}
+
+/// Two of the cores that this process may run on, the last ones: interrupts and other programs are more often on the
+/// first. The sender never sleeps, and a receiver on its core would wait for it.
+fn two_cores() -> Option<(usize, usize)> {
+    let cores = core_affinity::get_core_ids()?;
+    let mut last = cores.iter().rev().map(|core| core.id);
+    Some((last.next()?, last.next()?))
 }
 
 /// The MAC address of a neighbour on an interface, asked for by the kernel.

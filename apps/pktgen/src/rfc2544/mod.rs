@@ -112,7 +112,7 @@ pub(crate) struct Options {
     /// How packets come to and from the card: zero-copy where it works, unless said.
     #[arg(long, value_enum, default_value_t, value_name = "MODE")]
     mode: ModeOption,
-    /// The cores of the sender and the receiver, such as `2,3`. One worker each.
+    /// The cores of the sender and the receiver, such as `2,3`: the last two unless said. A worker each, for all queues.
     #[arg(long, value_parser = cores, value_name = "CORES")]
     cores: Option<(usize, usize)>,
 

@@ -200,7 +200,8 @@ fn decades(panel: &Panel) -> std::ops::Range<f64> {
     if !low.is_finite() || !high.is_finite() {
         return 1.0..10.0;
     }
-    10f64.powf(low)..10f64.powf(high.max(low + 1.0))
+    // A little more, so that what lies on the ends is inside for the axis, too.
+    0.9999 * 10f64.powf(low)..1.0001 * 10f64.powf(high.max(low + 1.0))
 }
 
 type Chart<'b, 'a, Y> = ChartContext<'b, SVGBackend<'a>, Cartesian2d<RangedCoordf64, Y>>;
@@ -250,6 +251,7 @@ where
         .axis_desc_style((FONT, 15))
         .label_style((FONT, 13))
         .x_labels(labels)
+        .y_max_light_lines(if panel.logarithmic { 10 } else { 1 })
         .x_label_formatter(&name)
         .y_label_formatter(&|y: &f64| short(*y))
         .draw()?;
@@ -277,6 +279,10 @@ fn short(number: f64) -> String {
 
 fn draw_legend(area: &Area<'_>, panel: &Panel) -> Drawn {
     let mut x = 76;
+    let is_by_size = matches!(panel.x.1, Axis::Percent);
+    if is_by_size {
+        area.draw(&Text::new("bytes:", (x - 64, 5), (FONT, 13)))?;
+    }
     for series in panel.series.iter().filter(|series| !series.points.is_empty()) {
         let y = 12;
         area.draw(&PathElement::new([(x, y), (x + 22, y)], series.colour.stroke_width(2)))?;

@@ -2,6 +2,7 @@
 
 use super::report::{Counted, LatencyNs, Report, Size};
 use super::search::Limit;
+use super::trial::RATE_TOLERANCE;
 use crate::display::{Style, micros, number, percent, table};
 
 /// The report as it is shown on a terminal.
@@ -30,6 +31,10 @@ pub(super) fn text(report: &Report, style: Style) -> String {
             lines.extend(rows);
         }
     }
+    if report.sizes.iter().any(has_slow) {
+        lines.push(String::new());
+        lines.push(format!("{SLOW} slower than wanted: the sender was held up"));
+    }
     let is_sender = |size: &Size| size.maximum_set_by == Limit::Sender;
     if report.sizes.iter().any(is_sender) {
         lines.push(String::new());
@@ -39,6 +44,24 @@ pub(super) fn text(report: &Report, style: Style) -> String {
         );
     }
     lines.join("\n") + "\n"
+}
+
+/// Stands before a rate at which less was sent than wanted.
+const SLOW: char = '*';
+
+fn is_slow(wanted: f64, sent: f64) -> bool {
+    sent < wanted * (1.0 - RATE_TOLERANCE)
+}
+
+fn has_slow(size: &Size) -> bool {
+    size.latency.iter().any(|row| is_slow(row.wanted_pps, row.sent_pps))
+        || size.loss.iter().any(|row| is_slow(row.wanted_pps, row.sent_pps))
+        || size.back_to_back.iter().any(|row| is_slow(row.wanted_pps, row.sent_pps))
+}
+
+/// The rate that was sent, marked where it is not the one that was wanted.
+fn sent(wanted: f64, sent: f64) -> String {
+    if is_slow(wanted, sent) { format!("{SLOW} {}", mpps(sent)) } else { mpps(sent) }
 }
 
 fn mpps(pps: f64) -> String {
@@ -81,7 +104,11 @@ fn latency(report: &Report, style: Style) -> Option<Vec<String>> {
         .iter()
         .flat_map(|size| size.latency.iter().map(move |row| (size, row)))
         .map(|(size, row)| {
-            let mut cells = vec![size.frame.clone(), format!("{} %", row.load_percent), mpps(row.sent_pps)];
+            let mut cells = vec![
+                size.frame.clone(),
+                format!("{} %", row.load_percent),
+                sent(row.wanted_pps, row.sent_pps),
+            ];
             match row.latency_ns {
                 Some(LatencyNs { min, mean, p50, p90, p99, p99_9, max }) => {
                     let times =
@@ -109,7 +136,7 @@ fn loss(report: &Report, style: Style) -> Option<Vec<String>> {
                 size.frame.clone(),
                 format!("{} %", row.load_percent),
                 mpps(row.wanted_pps),
-                mpps(row.sent_pps),
+                sent(row.wanted_pps, row.sent_pps),
                 number(offered),
                 number(received),
                 number(lost),
@@ -131,7 +158,7 @@ fn bursts(report: &Report, style: Style) -> Option<Vec<String>> {
             Some(vec![
                 size.frame.clone(),
                 mpps(row.wanted_pps),
-                mpps(row.sent_pps),
+                sent(row.wanted_pps, row.sent_pps),
                 format!("{more}{}", number(row.frames_mean.round() as u64)),
                 number(row.frames_min),
                 number(row.frames_max),
