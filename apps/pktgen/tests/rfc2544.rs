@@ -253,7 +253,7 @@ fn a_device_that_forwards_nothing_is_an_error_that_says_what_to_look_at() {
 /// Starts a test that takes an hour, and waits until it measures.
 fn long(net: &Net, more: &[&str]) -> Process {
     let process = net.command(&[&["--trial", "1h"], more].concat()).spawn().unwrap();
-    process.wait_for_output("maximum of 64 bytes", PATIENCE).unwrap();
+    process.wait_for_output("maximum, frames of 64", PATIENCE).unwrap();
     process
 }
 

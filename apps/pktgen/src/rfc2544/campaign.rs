@@ -151,7 +151,7 @@ impl Observer for View<'_> {
         let elapsed = self.trial.2.elapsed();
         let left = self.left(doing).saturating_sub(elapsed);
         let what = format!(
-            "{} of {} bytes ({} of {}), trial {}",
+            "{}, frames of {} ({} of {}), trial {}",
             doing.test,
             doing.frames.label,
             self.index + 1,

@@ -39,7 +39,7 @@ pub(super) fn text(report: &Report, style: Style) -> String {
     if report.sizes.iter().any(is_sender) {
         lines.push(String::new());
         lines.push(
-            "The sender does not reach the line rate at every size: there, the highest rate is what it reaches."
+            "At some sizes the sender does not reach the line rate: there, the highest rate is what it reaches."
                 .to_owned(),
         );
     }
