@@ -101,6 +101,8 @@ pub struct Progress {
     pub bytes: u64,
     /// Packets that could not be made.
     pub failed: u64,
+    /// When the first packet was made, in ns of `CLOCK_MONOTONIC`; none before.
+    pub began: Option<u64>,
 }
 
 /// A loaded source of packets.
@@ -318,7 +320,9 @@ fn wanted(map: &MapHandle) -> Result<u64, Error> {
 
 fn read(map: &MapHandle) -> Result<Progress, Error> {
     match words(map)?[..] {
-        [packets, bytes, failed, ..] => Ok(Progress { packets, bytes, failed }),
+        [packets, bytes, failed, _place, _due, start, ..] => {
+            Ok(Progress { packets, bytes, failed, began: (start > 0).then_some(start) })
+        }
         _ => Ok(Progress::default()),
     }
 }

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use afx::Time;
 use afx::control::interface::Interface;
 use afx::packet::{MacAddress, TcpFlags, VlanTag};
 use clap::ValueEnum;
@@ -222,6 +223,8 @@ pub(crate) fn run(arguments: &Arguments) -> ExitCode {
 trait Engine {
     /// What was given to the interface so far: packets and bytes.
     fn given(&self) -> (u64, u64);
+    /// When the first packet left, by CLOCK_MONOTONIC.
+    fn began(&self) -> Option<Time>;
     /// Whether all was sent, or it cannot go on.
     fn done(&self) -> bool;
     /// Ends it, and says what became of the packets.
@@ -242,18 +245,19 @@ fn send(arguments: &Arguments) -> Result<Report, SendError> {
         Mode::Live => Box::new(live::start(&job)?),
         mode => Box::new(xdp::start(&job, mode)?),
     };
-    let start = Instant::now();
-    let mut show = Show::new(start);
+    let mut show = Show::new(Instant::now());
     let mut interrupted = false;
+    // Time begins with the first packet.
+    let passed = || engine.began().map_or(Duration::ZERO, |began| Time::monotonic() - began);
     while !engine.done() {
         interrupted = stop.load(Ordering::Relaxed);
-        if interrupted || job.time.is_some_and(|time| start.elapsed() >= time + job.grace()) {
+        if interrupted || job.time.is_some_and(|time| passed() >= time + job.grace()) {
             break;
         }
         std::thread::sleep(LOOK_EVERY);
         show.progress(engine.given());
     }
-    let seconds = start.elapsed().as_secs_f64();
+    let seconds = passed().as_secs_f64();
     show.clear();
     let outcome = engine.finish()?;
     Ok(Report {

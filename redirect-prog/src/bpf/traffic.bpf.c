@@ -154,8 +154,11 @@ static __always_inline int due(struct progress *progress)
 {
 	__u64 now, passed;
 
-	if (!plan.interval)
+	if (!plan.interval) {
+		if (!progress->start)
+			progress->start = bpf_ktime_get_ns();
 		return 1;
+	}
 	if (progress->left) {
 		progress->left--;
 		return 1;

@@ -35,6 +35,7 @@ fn arrive(plan: &Plan, templates: [Vec<u8>; 2], lengths: &[u16]) -> Vec<Vec<u8>>
         source.run(lengths.len() as u64).expect("it runs");
         let sent = progress.progress().expect("its progress");
         assert_eq!((sent.packets, sent.failed), (lengths.len() as u64, 0));
+        assert!(sent.began.is_some());
         assert_eq!(sent.bytes, lengths.iter().map(|length| u64::from(*length)).sum::<u64>());
         let mut received = Vec::new();
         eventually("all packets arrive", || {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 
+use afx::Time;
 use afx::control::interface::{Interface, driver_statistics};
 use afx_redirect::traffic::{self, Handle, LENGTH_MAX, Pace, Source};
 
@@ -122,6 +123,11 @@ impl Engine for Live {
     fn given(&self) -> (u64, u64) {
         let progress = self.progress();
         (progress.packets, progress.bytes)
+    }
+
+    fn began(&self) -> Option<Time> {
+        let times = self.handles.iter().filter_map(|handle| handle.progress().ok()?.began);
+        times.min().map(Time::from_nanos)
     }
 
     fn done(&self) -> bool {

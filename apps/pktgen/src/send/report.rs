@@ -125,7 +125,7 @@ impl Report {
             table.add_row([name, value]);
         }
         if let Some(column) = table.column_mut(0) {
-            column.set_padding((0, 2));
+            column.set_padding((0, 1));
             column.set_cell_alignment(CellAlignment::Left);
         }
         table.lines().map(|line| format!("{}\n", line.trim_end())).collect()

@@ -45,6 +45,8 @@ pub(super) struct Meter {
     /// Packets given to the port, and their bytes.
     pub(super) packets: AtomicU64,
     pub(super) bytes: AtomicU64,
+    /// When the first left, in ns of CLOCK_MONOTONIC; 0 before.
+    pub(super) began: AtomicU64,
     /// All packets that it is to send were given to the port.
     pub(super) done: AtomicBool,
     pub(super) stop: AtomicBool,
@@ -78,6 +80,9 @@ impl Sender {
             self.bytes += length as u64;
         }
         if due > 0 {
+            if self.meter.began.load(Ordering::Relaxed) == 0 {
+                self.meter.began.store(now.as_nanos(), Ordering::Relaxed);
+            }
             self.meter.bytes.store(self.bytes, Ordering::Relaxed);
             self.meter.packets.store(self.sent, Ordering::Relaxed);
         }

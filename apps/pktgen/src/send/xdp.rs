@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use afx::port::{Mode as SocketMode, ModeWanted, XdpPort};
-use afx::{Idle, PortId, Running, Runtime};
+use afx::{Idle, PortId, Running, Runtime, Time};
 
 use crate::traffic::Writer;
 
@@ -88,6 +88,11 @@ impl Engine for Xdp {
     fn given(&self) -> (u64, u64) {
         let sum = |of: fn(&Meter) -> u64| self.meters.iter().map(|meter| of(meter)).sum();
         (sum(|meter| meter.packets.load(Ordering::Relaxed)), sum(|meter| meter.bytes.load(Ordering::Relaxed)))
+    }
+
+    fn began(&self) -> Option<Time> {
+        let times = self.meters.iter().map(|meter| meter.began.load(Ordering::Relaxed));
+        times.filter(|time| *time > 0).min().map(Time::from_nanos)
     }
 
     fn done(&self) -> bool {

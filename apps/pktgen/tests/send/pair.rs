@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use afx::port::CaptureReader;
-use afx_testbed::{Command, Host, Link, Output, Testbed, wait_for};
+use afx_testbed::{Command, Host, Link, Output, Signal, Testbed, wait_for};
 use serde_json::Value;
 
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
@@ -74,10 +74,30 @@ impl Pair {
 
     /// What tcpdump sees at the far end while `send` sends so many packets.
     pub(crate) fn captured<T>(&self, count: usize, send: impl FnOnce() -> T) -> (T, Vec<Vec<u8>>) {
-        let capture = self.far.capture("eth0", "").expect("tcpdump runs");
+        let file = std::env::temp_dir().join(format!("{}-{count}.pcap", self.far.namespace()));
+        let tcpdump =
+            self.far.command("tcpdump").args(["-n", "-U", "--immediate-mode", "-Z", "root", "-i", "eth0"]);
+        // Of a length that has tcpdump make room for thousands of packets, however late it is.
+        let tcpdump =
+            tcpdump.args(["-s", "2000", "-B", "32768", "-w"]).arg(&file).spawn().expect("tcpdump starts");
+        tcpdump.wait_for_output("listening on", PATIENCE).expect("it is ready");
         let result = send();
-        capture.wait_for_packets(count, PATIENCE).expect("all packets are seen");
-        let packets = packets_of(&capture.stop().expect("tcpdump ends"));
+        let seen = || {
+            CaptureReader::open(&file).map_or(0, |mut reader| {
+                std::iter::from_fn(|| reader.next_packet()).take_while(Result::is_ok).count()
+            })
+        };
+        let all = wait_for("all packets to be seen", PATIENCE, || seen() >= count);
+        tcpdump.signal(Signal::SIGINT).expect("it is there");
+        tcpdump.wait_within(PATIENCE).expect("it ends");
+        let says = tcpdump.stderr();
+        assert!(
+            all.is_ok() && says.contains("\n0 packets dropped by kernel"),
+            "{} of {count}: {says}",
+            seen()
+        );
+        let packets = packets_of(&file);
+        std::fs::remove_file(&file).expect("it was there");
         (result, packets)
     }
 
