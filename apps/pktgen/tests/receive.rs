@@ -202,7 +202,18 @@ fn of_a_million_packets_every_one_is_accounted_for() {
 #[test]
 fn the_workers_of_several_queues_make_one_result() {
     let net = Net::new("pgqueues", 2);
-    let process = net.receive(&["--json", "--expect", "1600", "--queues", "0,1", "--fail-on-loss"]);
+    let process = net.receive(&[
+        "--json",
+        "--expect",
+        "1600",
+        "--count",
+        "1600",
+        "--idle-end",
+        "60s",
+        "--queues",
+        "0,1",
+        "--fail-on-loss",
+    ]);
     // Which queue a packet leaves by the kernel chooses by the flow, or by the core: some of these take either.
     let cores = core_affinity::get_core_ids().unwrap();
     for (flow, core) in (0..32).zip(cores.iter().cycle()) {
@@ -245,7 +256,7 @@ fn the_table_says_what_the_json_object_says() {
     // Lost, late, doubled, of a flow that is not followed, and none of ours.
     let faulty = || {
         let socket = net.socket(TO);
-        send(&socket, 0, (0..1000).filter(|sequence| sequence % 50 != 3).chain([3, 10, 11]));
+        send_at_once(&socket, 0, (0..1000).filter(|sequence| sequence % 50 != 3).chain([3, 10, 11]));
         send(&socket, 1, [0, 1, 2, 5]);
         send(&socket, 9, [0, 1]);
         for _ in 0..5 {

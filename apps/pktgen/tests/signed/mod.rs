@@ -107,11 +107,15 @@ pub(crate) fn connected(host: &Host, to: &str) -> UdpSocket {
 
 /// The end of a generated packet's payload, written from its description and not by the program's own code.
 pub(crate) fn signature(flow: u32, sequence: u32) -> [u8; 18] {
+    signature_at(afx::Time::monotonic().as_nanos(), flow, sequence)
+}
+
+fn signature_at(time: u64, flow: u32, sequence: u32) -> [u8; 18] {
     let mut bytes = [0; 18];
     bytes[..2].copy_from_slice(&[0xaf, 0x58]);
     bytes[2..6].copy_from_slice(&flow.to_be_bytes());
     bytes[6..10].copy_from_slice(&sequence.to_be_bytes());
-    bytes[10..].copy_from_slice(&afx::Time::monotonic().as_nanos().to_be_bytes());
+    bytes[10..].copy_from_slice(&time.to_be_bytes());
     bytes
 }
 
@@ -119,6 +123,17 @@ pub(crate) fn signature(flow: u32, sequence: u32) -> [u8; 18] {
 pub(crate) fn send(socket: &UdpSocket, flow: u32, sequences: impl IntoIterator<Item = u32>) {
     for (count, sequence) in (1u32..).zip(sequences) {
         socket.send(&signature(flow, sequence)).unwrap();
+        if count.is_multiple_of(32) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+}
+
+/// As [`send`], with the time of the first in all: late ones and copies were not sent later than the others.
+pub(crate) fn send_at_once(socket: &UdpSocket, flow: u32, sequences: impl IntoIterator<Item = u32>) {
+    let time = afx::Time::monotonic().as_nanos();
+    for (count, sequence) in (1u32..).zip(sequences) {
+        socket.send(&signature_at(time, flow, sequence)).unwrap();
         if count.is_multiple_of(32) {
             std::thread::sleep(Duration::from_millis(1));
         }
