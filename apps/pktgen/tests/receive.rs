@@ -142,8 +142,7 @@ fn a_delay_shows_in_every_percentile() {
     let net = Net::new("pgdelay", 1);
     let delay = Duration::from_millis(20);
     let socket = net.socket("10.0.0.2:9");
-    let mut medians = [0.0; 2];
-    for (median, delay) in medians.iter_mut().zip([Duration::ZERO, delay]) {
+    for delay in [Duration::ZERO, delay] {
         let process = net.receive(&["--json", "--expect", "1000"]);
         relay(&net, Fault::Delay(delay), 1000, || send(&socket, 0, 0..1000));
         let result = result(&net.receiver, &process, 0);
@@ -155,9 +154,9 @@ fn a_delay_shows_in_every_percentile() {
             // However busy the machine is.
             assert!(nanos < (delay + Duration::from_secs(10)).as_nanos() as f64, "{name}: {latency:?}");
         }
-        *median = latency["p50"];
+        // The best of a thousand is near to what it was kept back for.
+        assert!(latency["min"] < (delay + Duration::from_millis(20)).as_nanos() as f64, "{latency:?}");
     }
-    assert!(medians[0] < medians[1], "{medians:?}");
 }
 
 #[test]
@@ -174,15 +173,20 @@ fn of_a_million_packets_every_one_is_accounted_for() {
     const MILLION: u32 = 1_000_000;
     let net = Net::new("pgmillion", 1);
     // Slower each time, until the receiver gets all the time it needs beside whatever else the machine does.
-    for burst in [256, 128, 64, 32] {
+    for pause in [0, 1, 2, 5].map(Duration::from_millis) {
         let before = net.arrived();
         let process = net.receive(&["--json", "--expect", &MILLION.to_string()]);
-        send_in_bursts(&net.socket(TO), 0, 0..MILLION, burst);
+        send_in_step(&net, &net.socket(TO), MILLION, pause);
         let result = result(&net.receiver, &process, 0);
         let (packets, full) = (number(&result, "packets"), number(&result, "kernel_dropped"));
         // What the interface was given was counted, was no packet of ours, or found the ring full.
         let seen = packets + number(&result, "unsigned") + full;
         let redirected = number(&result["redirect"], "redirected");
+        eprintln!(
+            "DEBUG {pause:?} {packets} {full} {redirected} {} {:?}",
+            net.arrived() - before,
+            result["seconds"]
+        );
         assert_eq!(redirected, seen, "{result:#}");
         assert!(seen <= net.arrived() - before);
         assert_eq!(number(&result, "lost"), u64::from(MILLION) - packets);
@@ -198,11 +202,28 @@ fn of_a_million_packets_every_one_is_accounted_for() {
 #[test]
 fn the_workers_of_several_queues_make_one_result() {
     let net = Net::new("pgqueues", 2);
-    let process = net.receive(&["--json", "--expect", "1600", "--queues", "0,1", "--fail-on-loss"]);
-    // The router's interface takes the queue by the flow: some of so many go to either.
-    let sockets: Vec<_> = (0..32).map(|_| net.socket(TO)).collect();
-    for (flow, socket) in (0..).zip(&sockets) {
-        send(socket, flow, 0..50);
+    let process = net.receive(&[
+        "--json",
+        "--expect",
+        "1600",
+        "--count",
+        "1600",
+        "--idle-end",
+        "60s",
+        "--queues",
+        "0,1",
+        "--fail-on-loss",
+    ]);
+    // Which queue a packet leaves by the kernel chooses by the flow, or by the core: some of these take either.
+    let cores = core_affinity::get_core_ids().unwrap();
+    for (flow, core) in (0..32).zip(cores.iter().cycle()) {
+        let socket = net.socket(TO);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                assert!(core_affinity::set_for_current(*core));
+                send(&socket, flow, 0..50);
+            });
+        });
     }
     let result = result(&net.receiver, &process, 0);
     assert_eq!(
@@ -235,7 +256,7 @@ fn the_table_says_what_the_json_object_says() {
     // Lost, late, doubled, of a flow that is not followed, and none of ours.
     let faulty = || {
         let socket = net.socket(TO);
-        send(&socket, 0, (0..1000).filter(|sequence| sequence % 50 != 3).chain([3, 10, 11]));
+        send_at_once(&socket, 0, (0..1000).filter(|sequence| sequence % 50 != 3).chain([3, 10, 11]));
         send(&socket, 1, [0, 1, 2, 5]);
         send(&socket, 9, [0, 1]);
         for _ in 0..5 {

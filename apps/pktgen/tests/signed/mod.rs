@@ -5,6 +5,7 @@
 
 use std::io::ErrorKind;
 use std::net::UdpSocket;
+use std::os::unix::fs::FileExt as _;
 use std::time::{Duration, Instant};
 
 use afx_testbed::{Host, Link, Process, Testbed, wait_for};
@@ -59,9 +60,11 @@ impl Net {
     }
 }
 
-/// Starts `afx-pktgen` and waits until it takes packets.
+/// Starts `afx-pktgen` and waits until it takes packets. It goes before whatever else the machine does: where other
+/// programs have the cores, it would be too slow for its ring. (Nice values count within a session only.)
 pub(crate) fn start(host: &Host, arguments: &[&str]) -> Process {
-    let process = pktgen(host, arguments).spawn().unwrap();
+    let program = env!("CARGO_BIN_EXE_afx-pktgen");
+    let process = host.command("chrt").args(["--fifo", "1", program]).args(arguments).spawn().unwrap();
     let ready = format!("ing on {}", arguments[1]);
     process.wait_for_output(&ready, PATIENCE).unwrap();
     process
@@ -104,32 +107,62 @@ pub(crate) fn connected(host: &Host, to: &str) -> UdpSocket {
 
 /// The end of a generated packet's payload, written from its description and not by the program's own code.
 pub(crate) fn signature(flow: u32, sequence: u32) -> [u8; 18] {
+    signature_at(afx::Time::monotonic().as_nanos(), flow, sequence)
+}
+
+fn signature_at(time: u64, flow: u32, sequence: u32) -> [u8; 18] {
     let mut bytes = [0; 18];
     bytes[..2].copy_from_slice(&[0xaf, 0x58]);
     bytes[2..6].copy_from_slice(&flow.to_be_bytes());
     bytes[6..10].copy_from_slice(&sequence.to_be_bytes());
-    bytes[10..].copy_from_slice(&afx::Time::monotonic().as_nanos().to_be_bytes());
+    bytes[10..].copy_from_slice(&time.to_be_bytes());
     bytes
 }
 
-/// How many packets are sent at once before the sender sleeps for a moment: rings on the way have 256 places.
-pub(crate) const BURST: u32 = 32;
-
-/// Sends packets of a flow with these sequences, slowly.
+/// Sends packets of a flow with these sequences, slowly: rings on the way have 256 places.
 pub(crate) fn send(socket: &UdpSocket, flow: u32, sequences: impl IntoIterator<Item = u32>) {
-    send_in_bursts(socket, flow, sequences, BURST);
-}
-
-pub(crate) fn send_in_bursts(
-    socket: &UdpSocket,
-    flow: u32,
-    sequences: impl IntoIterator<Item = u32>,
-    burst: u32,
-) {
     for (count, sequence) in (1u32..).zip(sequences) {
         socket.send(&signature(flow, sequence)).unwrap();
-        if count.is_multiple_of(burst) {
+        if count.is_multiple_of(32) {
             std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+}
+
+/// As [`send`], with the time of the first in all: late ones and copies were not sent later than the others.
+pub(crate) fn send_at_once(socket: &UdpSocket, flow: u32, sequences: impl IntoIterator<Item = u32>) {
+    let time = afx::Time::monotonic().as_nanos();
+    for (count, sequence) in (1u32..).zip(sequences) {
+        socket.send(&signature_at(time, flow, sequence)).unwrap();
+        if count.is_multiple_of(32) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+}
+
+/// Sends packets of a flow as fast as they come to the receiver's interface, so that none is lost before it; between
+/// bursts there is a pause.
+pub(crate) fn send_in_step(net: &Net, socket: &UdpSocket, count: u32, pause: Duration) {
+    const BURST: u32 = 128;
+    let counter = "/sys/class/net/eth0/statistics/rx_packets";
+    let counter = net.receiver.run(|| std::fs::File::open(counter)).unwrap().unwrap();
+    let arrived = || {
+        let mut digits = [0; 32];
+        let len = counter.read_at(&mut digits, 0).unwrap();
+        std::str::from_utf8(&digits[..len]).unwrap().trim().parse::<u64>().unwrap()
+    };
+    let mut expected = arrived();
+    for sequence in 0..count {
+        socket.send(&signature(0, sequence)).unwrap();
+        expected += 1;
+        if (sequence + 1) % BURST == 0 {
+            let patience = Instant::now() + Duration::from_secs(1);
+            while arrived() < expected && Instant::now() < patience {
+                std::thread::sleep(Duration::from_micros(20));
+            }
+            // Should one be lost after all, it is not waited for again: the receiver tells.
+            expected = arrived();
+            std::thread::sleep(pause);
         }
     }
 }
