@@ -40,6 +40,7 @@ pub struct FlowHash {
 pub struct FlowHasher(Function);
 
 #[derive(Clone, Copy)]
+#[expect(clippy::large_enum_variant, reason = "one for each worker, in the cache lines that it always reads")]
 enum Function {
     SipHash([u64; 2]),
     Aes { v4: Aes128, v6: Aes128 },
