@@ -105,8 +105,8 @@ impl Bursts {
         self.longest.iter().all(|frames| *frames >= self.tried_at_most)
     }
 
-    /// Seconds for which the device's buffers last, once corrected for what it sends on meanwhile (RFC 9004, section
-    /// 6.4). None where no limit was found, or the device is as fast as the sender.
+    /// Seconds for which the device's buffers last, once corrected for what it sends on meanwhile (RFC 9004).
+    /// None where no limit was found, or the device is as fast as the sender.
     pub(super) fn buffer_seconds(&self, throughput: Option<f64>) -> Option<f64> {
         let spare = 1.0 - throughput? / self.rate;
         (!self.is_open() && spare > 0.0).then(|| self.mean() / self.rate * spare)

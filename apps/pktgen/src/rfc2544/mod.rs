@@ -27,7 +27,7 @@ use afx::port::{Mode, ModeWanted};
 use anyhow::{Context as _, Result};
 use clap::ValueEnum;
 
-use crate::display::{Style, complain};
+use crate::display::{Style, complain, print};
 use crate::units::{Rate, Sizes, duration};
 use campaign::{Plan, Test, View};
 use device::{Device, NextHop, Wiring, usage};
@@ -357,8 +357,6 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
 fn write(options: &Options, report: &Report) -> Result<()> {
     let is_json = options.json.as_deref() == Some(Path::new("-"));
     let text = if is_json { report.json()? } else { text::text(report, Style::on_stdout()) };
-    // A reader that has gone is no failure of the measurement.
-    let _ = std::io::Write::write_all(&mut std::io::stdout(), text.as_bytes());
     let save = |file: &Path, text: &str| {
         std::fs::write(file, text).with_context(|| format!("cannot write {}", file.display()))
     };
@@ -379,7 +377,8 @@ fn write(options: &Options, report: &Report) -> Result<()> {
             }
         }
     }
-    Ok(())
+    // Last: a standard output that is full keeps no file from being written.
+    print(&text).context("cannot write the report to the standard output")
 }
 
 /// A sentence for each size whose throughput is below a rate.
