@@ -25,6 +25,8 @@ pub(crate) struct Machine {
     pub(crate) date: String,
     /// The version of afx.
     pub(crate) afx: String,
+    /// How it was built: `release`, or `development`, whose figures say nothing.
+    pub(crate) build: String,
 }
 
 impl Machine {
@@ -49,6 +51,7 @@ impl Machine {
             huge_page_kib: number(&memory, "Hugepagesize"),
             date: humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
             afx: env!("CARGO_PKG_VERSION").to_owned(),
+            build: if cfg!(debug_assertions) { "development" } else { "release" }.to_owned(),
         }
     }
 
@@ -59,9 +62,13 @@ impl Machine {
             count => format!(" ({count} hardware threads of one core share it)"),
         };
         let kind = if self.virtual_machine { " of a virtual machine" } else { "" };
+        let build = match self.build.as_str() {
+            "release" => "",
+            _ => " **built for development, so that these figures say nothing of it**",
+        };
         let date = self.date.split('T').next().unwrap_or_default();
         format!(
-            "{}, {} cores{kind}{threads}, {:.0} GiB of memory, {} huge pages of {} KiB, Linux {}, afx {}, {date}.",
+            "{}, {} cores{kind}{threads}, {:.0} GiB of memory, {} huge pages of {} KiB, Linux {}, afx {}{build}, {date}.",
             self.cpu,
             self.cores,
             self.memory_mib as f64 / 1024.0,
@@ -108,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn this_machine_says_what_it_is() {
+    fn this_machine_says_what_it_is_and_whether_its_figures_count() {
         let machine = Machine::this();
         assert!(machine.cores > 0 && machine.memory_mib > 0 && machine.threads_per_core > 0, "{machine:?}");
         assert!(
