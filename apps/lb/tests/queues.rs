@@ -13,30 +13,13 @@ use nix::sys::socket::{
 
 const PORT: u16 = 53;
 
-/// Has the switch send all packets to the balancer by one of its queues: on a veth, the receiver's has the same number.
-fn arrive_on(net: &Net, queue: usize) {
-    let cpus = std::fs::read_to_string("/sys/devices/system/cpu/present").unwrap();
-    let last: usize = cpus.trim().rsplit(['-', ',']).next().unwrap().parse().unwrap();
-    // Words of 32 bits, the first CPUs' last.
-    let all: Vec<_> = (0..=last / 32)
-        .rev()
-        .map(|word| {
-            let bits = (last + 1 - 32 * word).min(32);
-            format!("{:08x}", u32::MAX >> (32 - bits))
-        })
-        .collect();
-    // The balancer's is the second port of the switch.
-    let masks = || {
-        for other in 0..2 {
-            let mask = if other == queue { all.join(",") } else { "0".to_owned() };
-            std::fs::write(format!("/sys/class/net/p1/queues/tx-{other}/xps_cpus"), mask).unwrap();
-        }
-    };
-    net.switch.as_host().run(masks).unwrap();
+/// Has the switch send all packets to the balancer, its second port, by one of its queues.
+fn arrive_on(net: &Net, queue: u32) {
+    net.switch.as_host().send_by_queue("p1", queue).unwrap();
 }
 
 /// How many packets have come to the balancer by a queue.
-fn received_on(net: &Net, queue: usize) -> u64 {
+fn received_on(net: &Net, queue: u32) -> u64 {
     let statistics = net.lb.command("ethtool").args(["-S", "eth0"]).check().unwrap();
     let name = format!("rx_queue_{queue}_xdp_packets: ");
     let count = statistics.lines().find_map(|line| line.trim().strip_prefix(&name));

@@ -5,7 +5,7 @@ mod signed;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use afx_testbed::Signal;
+use afx_testbed::{Signal, wait_for};
 use serde_json::Value;
 
 use signed::*;
@@ -214,16 +214,14 @@ fn the_workers_of_several_queues_make_one_result() {
         "0,1",
         "--fail-on-loss",
     ]);
-    // Which queue a packet leaves by the kernel chooses by the flow, or by the core: some of these take either.
-    let cores = core_affinity::get_core_ids().unwrap();
-    for (flow, core) in (0..32).zip(cores.iter().cycle()) {
-        let socket = net.socket(TO);
-        std::thread::scope(|scope| {
-            scope.spawn(|| {
-                assert!(core_affinity::set_for_current(*core));
-                send(&socket, flow, 0..50);
-            });
-        });
+    for queue in [0, 1] {
+        net.router.send_by_queue("eth1", queue).unwrap();
+        for flow in 16 * queue..16 * (queue + 1) {
+            send(&net.socket(TO), flow, 0..50);
+        }
+        // Before the next ones take the other. IPv6's own packets are counted too, so a few may still be under way.
+        let sent = 800 * u64::from(queue + 1);
+        wait_for("the packets to arrive", PATIENCE, || net.arrived() >= sent).unwrap();
     }
     let result = result(&net.receiver, &process, 0);
     assert_eq!(
@@ -234,7 +232,7 @@ fn the_workers_of_several_queues_make_one_result() {
     let queues: Vec<_> = workers.iter().flat_map(|worker| worker["queues"].as_array().unwrap()).collect();
     assert_eq!(queues, [0, 1]);
     let each = workers.iter().map(|worker| number(worker, "packets"));
-    assert!(workers.len() == 1 || each.min().unwrap() > 0, "{result:#}");
+    assert!(workers.len() == 1 || each.min().unwrap() > 750, "{result:#}");
 }
 
 #[test]

@@ -53,6 +53,37 @@ pub enum XdpMode {
     Multiple,
 }
 
+impl Host {
+    /// Has all that leaves by an interface leave by one of its queues, whatever core sends it (XPS,
+    /// `Documentation/networking/scaling.rst`). On a veth the peer receives it on the queue of the same number.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`]: no such interface or queue, or it has but one.
+    pub fn send_by_queue(&self, interface: &str, queue: u32) -> Result<()> {
+        let set = || -> std::io::Result<()> {
+            let cpus = std::fs::read_to_string("/sys/devices/system/cpu/present")?;
+            let last: u32 =
+                cpus.trim().rsplit(['-', ',']).next().and_then(|cpu| cpu.parse().ok()).unwrap_or(0);
+            // Words of 32 bits, those of the first CPUs last.
+            let word = |word: u32| format!("{:08x}", u32::MAX >> (32 - (last + 1 - 32 * word).min(32)));
+            let all: Vec<String> = (0..=last / 32).rev().map(word).collect();
+            let wanted = format!("tx-{queue}");
+            for entry in std::fs::read_dir(format!("/sys/class/net/{interface}/queues"))? {
+                let entry = entry?;
+                let name = entry.file_name();
+                if name.to_string_lossy().starts_with("tx-") {
+                    let mask = if name == *wanted { all.join(",") } else { "0".to_owned() };
+                    std::fs::write(entry.path().join("xps_cpus"), mask)?;
+                }
+            }
+            std::fs::metadata(format!("/sys/class/net/{interface}/queues/{wanted}")).map(drop)
+        };
+        let what = format!("choosing queue {queue} of {interface} on {self}");
+        self.run(set)?.map_err(Error::io(what))
+    }
+}
+
 /// What `ip -j -s link show` says of one interface, as far as it is needed.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Description {
