@@ -105,7 +105,7 @@ impl<'b> Packet<'b> {
     fn parse_uncommon(&mut self) -> Result<Parsed, ParseError> {
         let index = self.slot.index();
         let head = self.batch.frames[index].bytes();
-        let result = packet::parse_head(head, self.len(), self.batch.hash_seed);
+        let result = packet::parse_any(head, self.len(), self.batch.hash_seed);
         self.batch.parsed[index] = Outcome::new(result);
         self.batch.parsed_known |= self.slot.bit();
         result

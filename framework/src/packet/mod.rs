@@ -38,6 +38,6 @@ pub(crate) use flow::{plain_flow_v4, plain_flow_v6};
 pub use hash::HashSeed;
 pub use names::{EtherType, IpVersion, MacAddress, MacAddressError, Protocol};
 pub use parse::{Fragment, ParseError, Parsed, parse, parse_head};
-pub(crate) use parse::{Outcome, parse_common};
+pub(crate) use parse::{Outcome, parse_any, parse_common};
 pub use server_id::{quic_server_id, tcp_option_server_id, udp_header_server_id};
 pub use view::{Ethernet, Icmp, Ipv4, Ipv6, Tcp, TcpFlags, Udp, VlanTag};

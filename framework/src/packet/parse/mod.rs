@@ -154,7 +154,7 @@ fn common_transport<const START: usize>(head: &[u8], protocol: Protocol, len: u1
 }
 
 #[inline(never)]
-fn parse_any(head: &[u8], packet_len: usize, seed: HashSeed) -> Result<Parsed, ParseError> {
+pub(crate) fn parse_any(head: &[u8], packet_len: usize, seed: HashSeed) -> Result<Parsed, ParseError> {
     let Some(ethernet) = head.first_chunk::<ETHERNET_LEN>() else {
         return Err(ParseError::EthernetTruncated);
     };

@@ -52,6 +52,8 @@ pub struct Balancer {
     pub(super) worker: WorkerId,
     pub(super) workers: usize,
     pub(super) work: [Work; BATCH],
+    /// Of those of them that are fragments or ICMP errors: the flow, which other packets say themselves.
+    pub(super) keys: Box<[FlowKey; BATCH]>,
     /// The slots whose [`Work`] says what was decided.
     pub(super) decided: u64,
     /// One more than the highest index that a real has had: connections to those taken out count, too.
@@ -114,6 +116,7 @@ impl Balancer {
     /// # Panics
     /// If the system has no random numbers, without which the connection table is open to attack.
     pub fn new(build: &mut Build<'_>, options: &Options, services: Arc<Services>, monitor: &Monitor) -> Self {
+        let nobody = FlowKey::new([0; 4].into(), [0; 4].into(), Protocol::TCP, 0, 0).expect("both are IPv4");
         let idle = Work {
             flow: FlowHash { index: 0, tag: 0 },
             service: 0,
@@ -135,6 +138,7 @@ impl Balancer {
             worker: build.worker(),
             workers: build.workers(),
             work: [idle; BATCH],
+            keys: Box::new([nobody; BATCH]),
             decided: 0,
             indices: services.reals.len(),
             shown: 0,
@@ -216,6 +220,7 @@ impl Balancer {
     ) -> Result<(), Refused> {
         let parsed = packet.parsed().map_err(|error| self.reasons.malformed.reason(error))?;
         let (found, flow) = (self.services.service_of(key), self.hasher.hash(key));
+        self.keys[slot.index()] = *key;
         self.admit(slot, packet, &parsed, found, flow, signal, kind)
     }
 

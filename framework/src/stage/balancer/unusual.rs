@@ -112,10 +112,11 @@ impl Balancer {
             return Ok(());
         }
         let key = match kind {
-            Kind::Error => embedded_flow(packet.bytes(), &parsed).map(|quoted| quoted.reversed()),
-            _ => flow_key(packet.bytes(), &parsed),
+            Kind::Error | Kind::Fragment => self.keys[slot.index()],
+            Kind::Flow | Kind::Named | Kind::Apart => {
+                flow_key(packet.bytes(), &parsed).ok_or(self.reasons.no_vip)?
+            }
         };
-        let key = key.ok_or(self.reasons.no_vip)?;
         let (real, how) = match kind {
             Kind::Apart => (real, How::ServerId),
             Kind::Named => {
