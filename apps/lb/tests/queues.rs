@@ -93,7 +93,7 @@ fn path_mtu_discovery_works_whatever_queue_it_comes_by() {
     }
     // The flows are where they were.
     for (queue, client) in flows.iter().enumerate() {
-        arrive_on(&net, queue);
+        arrive_on(&net, queue as u32);
         assert_eq!(client.ask(), 1);
     }
     assert_eq!(echo::Client::connect(&net.client, VIP4, PORT).ask(), 2);
