@@ -17,14 +17,12 @@ use anyhow::{Context, Result, ensure};
 
 use crate::core::{APPLICATION_CORE, pin, thread_time};
 use crate::flows::{Flows, LENGTH, VIP};
-use crate::memory::{Mirror, apart};
+use crate::memory::{FRAMES, Mirror, apart};
 use crate::paired::{Better, alone};
 use crate::random::Random;
 use crate::row::Row;
 use crate::run::Run;
 
-/// Descriptors in the port's rings, and so frames that circulate.
-const FRAMES: u32 = 4096;
 /// One place of a batch is the balancer's own, for an answer to a client.
 const BATCH: usize = afx::BATCH - 1;
 const REALS: u8 = 100;

@@ -92,23 +92,13 @@ impl<'b> Packet<'b> {
         if self.batch.parsed_known & self.slot.bit() == 0 {
             let head = self.batch.frames[index].bytes();
             let Some(parsed) = packet::parse_common(head, self.len(), self.batch.hash_seed) else {
-                return self.parse_uncommon();
+                return parse_uncommon(self.batch, self.slot);
             };
             self.batch.parsed[index] = Outcome::new(Ok(parsed));
             self.batch.parsed_known |= self.slot.bit();
             return Ok(parsed);
         }
         self.batch.parsed[index].result()
-    }
-
-    #[inline(never)]
-    fn parse_uncommon(&mut self) -> Result<Parsed, ParseError> {
-        let index = self.slot.index();
-        let head = self.batch.frames[index].bytes();
-        let result = packet::parse_any(head, self.len(), self.batch.hash_seed);
-        self.batch.parsed[index] = Outcome::new(result);
-        self.batch.parsed_known |= self.slot.bit();
-        result
     }
 
     /// Bytes free before the packet.
@@ -167,7 +157,8 @@ impl<'b> Packet<'b> {
     /// The port that received the packet.
     #[inline(always)]
     pub fn ingress(&self) -> PortId {
-        self.origin().port
+        // Mostly no packet of a batch has an origin of its own.
+        if self.batch.own_meta == 0 { self.batch.origin.port } else { self.origin().port }
     }
 
     /// Where the packet came from.
@@ -255,20 +246,32 @@ impl<'b> Packet<'b> {
         if self.batch.live & bit != 0 {
             self.batch.live &= !bit;
         } else {
-            self.unsettle();
+            unsettle(self.batch, self.slot);
         }
     }
+}
 
-    #[cold]
-    fn unsettle(&mut self) {
-        assert!(self.batch.occupied & self.slot.bit() != 0, "there is no packet in this slot: it was held");
-        let keep = !self.slot.bit();
-        let batch = &mut *self.batch;
-        batch.dropped &= keep;
-        batch.handed_over &= keep;
-        batch.passed &= keep;
-        for mask in &mut batch.transmit_to {
-            *mask &= keep;
-        }
+// What is rare, in functions of their own. They take batch and slot, not the packet: by reference, every packet would have
+// to be in memory.
+
+#[inline(never)]
+fn parse_uncommon(batch: &mut Batch, slot: Slot) -> Result<Parsed, ParseError> {
+    let index = slot.index();
+    let len = batch.packet(slot).len();
+    let result = packet::parse_any(batch.frames[index].bytes(), len, batch.hash_seed);
+    batch.parsed[index] = Outcome::new(result);
+    batch.parsed_known |= slot.bit();
+    result
+}
+
+#[cold]
+fn unsettle(batch: &mut Batch, slot: Slot) {
+    assert!(batch.occupied & slot.bit() != 0, "there is no packet in this slot: it was held");
+    let keep = !slot.bit();
+    batch.dropped &= keep;
+    batch.handed_over &= keep;
+    batch.passed &= keep;
+    for mask in &mut batch.transmit_to {
+        *mask &= keep;
     }
 }

@@ -2,64 +2,39 @@
 
 use super::address::Address;
 use super::cells::{Cell, Cells};
-use crate::mem::prefetch_read;
 
 /// Addresses that are looked up together: more cache misses than a core can have under way.
 const CHUNK: usize = 64;
 
 /// As [`PrefixTable::lookup_bulk`](super::PrefixTable::lookup_bulk); both slices have the same length.
 pub(super) fn lookup<A: Address>(cells: &Cells, addresses: &[A], out: &mut [u32]) {
-    let (chunks, rest) = addresses.as_chunks::<CHUNK>();
-    let (outs, rest_out) = out.as_chunks_mut::<CHUNK>();
-    // While one chunk waits for its groups, the first level's cells of the next are on their way.
-    ask(cells, chunks.first().map_or(rest, |chunk| chunk));
-    for (index, (chunk, out)) in chunks.iter().zip(outs).enumerate() {
-        ask(cells, chunks.get(index + 1).map_or(rest, |chunk| chunk));
-        *out = one_chunk(cells, chunk, CHUNK);
-    }
-    if let [some, ..] = rest {
-        let mut chunk = [*some; CHUNK];
-        chunk[..rest.len()].copy_from_slice(rest);
-        let values = one_chunk(cells, &chunk, rest.len());
-        rest_out.copy_from_slice(&values[..rest.len()]);
+    for (addresses, out) in addresses.chunks(CHUNK).zip(out.chunks_mut(CHUNK)) {
+        one_chunk(cells, addresses, out);
     }
 }
 
+/// Level by level: no access of a level waits for another, so that memory answers them at the same time.
 #[inline(always)]
-fn ask<A: Address>(cells: &Cells, addresses: &[A]) {
+fn one_chunk<A: Address>(cells: &Cells, addresses: &[A], out: &mut [u32]) {
     let first = cells.first();
-    for address in addresses {
-        prefetch_read(&first[address.upper()]);
-    }
-}
-
-/// The values of the first `len` addresses.
-#[inline(always)]
-fn one_chunk<A: Address>(cells: &Cells, addresses: &[A; CHUNK], len: usize) -> [u32; CHUNK] {
-    let first = cells.first();
-    let mut found = [0; CHUNK];
-    // Those that go on, by their place in the chunk: written whether or not it is one, so that nothing branches.
-    let mut pending = [0u8; CHUNK];
-    let mut count = 0;
-    for (index, (address, found)) in addresses.iter().zip(&mut found).enumerate().take(len) {
+    // The places in the chunk of those that go on, a bit each.
+    let mut pending = 0u64;
+    for (index, (address, out)) in addresses.iter().zip(&mut *out).enumerate() {
         let cell = Cell(first[address.upper()]);
-        *found = cell.0;
-        pending[count % CHUNK] = index as u8;
-        count += usize::from(cell.goes_on());
+        pending |= u64::from(cell.goes_on()) << index;
+        *out = cell.bulk();
     }
     let mut depth = 0;
-    while count > 0 {
-        let mut left = 0;
-        for place in 0..count {
-            // No more are pending than a chunk has; the compiler does not know that.
-            let index = usize::from(pending[place % CHUNK]) % CHUNK;
-            let cell = Cell(*cells.in_group(Cell(found[index]).cell_in_group(addresses[index].byte(depth))));
-            found[index] = cell.0;
-            pending[left % CHUNK] = index as u8;
-            left += usize::from(cell.goes_on());
+    while pending != 0 {
+        let mut left = pending;
+        while left != 0 {
+            let index = left.trailing_zeros() as usize;
+            left &= left - 1;
+            let (Some(address), Some(out)) = (addresses.get(index), out.get_mut(index)) else { return };
+            let cell = Cell(*cells.in_group(Cell::of_bulk(*out).cell_in_group(address.byte(depth))));
+            pending &= !(u64::from(!cell.goes_on()) << index);
+            *out = cell.bulk();
         }
-        (count, depth) = (left, depth + 1);
+        depth += 1;
     }
-    // No value, 0, becomes `PrefixTable::NONE`; a value what it was.
-    found.map(|cell| cell.wrapping_sub(1))
 }

@@ -32,6 +32,18 @@ impl Cell {
         self.0 & Self::GO_ON != 0
     }
 
+    /// The cell as a bulk lookup's result: a value as it is, and none as [`PrefixTable::NONE`](super::PrefixTable::NONE).
+    #[inline(always)]
+    pub(super) fn bulk(self) -> u32 {
+        self.0.wrapping_sub(1)
+    }
+
+    /// The cell of which [`bulk`](Self::bulk) made that.
+    #[inline(always)]
+    pub(super) fn of_bulk(result: u32) -> Self {
+        Self(result.wrapping_add(1))
+    }
+
     /// The group that the cell points to.
     fn as_group(self) -> Option<u32> {
         self.goes_on().then_some(self.0 & !Self::GO_ON)

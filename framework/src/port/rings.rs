@@ -14,58 +14,53 @@ const SHORTEST: usize = 14;
 pub(super) fn receive(rings: &mut FrameRings, batch: &mut Batch, max: usize) -> Received {
     let mut received = Received::default();
     batch.fill(|pool, filler| {
-        let (_, state) =
-            rings.receive(pool, max as u32, (filler.progress(), received), |state, frame, more| {
-                take(filler, state, frame, more)
-            });
-        let mut progress = state.0;
-        received = state.1;
-        if progress.is_open() {
-            progress = receive_rest(rings, pool, filler, progress, &mut received);
+        let state = State { progress: filler.progress(), bytes: 0, bad: 0 };
+        let take = |state, frame, more| take(filler, state, frame, more);
+        let (_, mut state) = rings.receive(pool, max as u32, state, take);
+        if state.progress.is_open() {
+            state = receive_rest(rings, pool, filler, state);
         }
-        progress
+        received.packets = state.progress.packets();
+        (received.bytes, received.bad) = (state.bytes, state.bad.into());
+        state.progress
     });
     received
 }
 
+/// How far receiving has come: few words, so that they stay in registers.
+#[derive(Clone, Copy)]
+struct State {
+    progress: Progress,
+    bytes: u64,
+    bad: u32,
+}
+
 /// Adds one received frame, if it is one, to the batch.
 #[inline(always)]
-fn take(
-    filler: &mut Filler<'_>,
-    (progress, mut received): (Progress, Received),
-    frame: Option<Frame>,
-    continued: bool,
-) -> (Progress, Received) {
-    let Some(frame) = frame else {
-        received.bad += 1;
-        return (progress, received);
-    };
-    received.bytes += frame.len() as u64;
-    let progress = filler.push(progress, frame, continued);
-    received.packets = progress.packets();
-    (progress, received)
+fn take(filler: &mut Filler<'_>, state: State, frame: Option<Frame>, continued: bool) -> State {
+    let State { progress, bytes, bad } = state;
+    match frame {
+        Some(frame) => {
+            let bytes = bytes + frame.len() as u64;
+            State { progress: filler.push(progress, frame, continued), bytes, bad }
+        }
+        None => State { progress, bytes, bad: bad + 1 },
+    }
 }
 
 /// Receives the rest of a packet of several segments. The kernel shows a packet's segments all at once,
 /// so what has begun is there to its end.
 #[cold]
-fn receive_rest(
-    rings: &mut FrameRings,
-    pool: &mut Pool,
-    filler: &mut Filler<'_>,
-    mut progress: Progress,
-    received: &mut Received,
-) -> Progress {
-    while progress.is_open() {
-        let state = (progress, *received);
-        let (taken, state) =
+fn receive_rest(rings: &mut FrameRings, pool: &mut Pool, filler: &mut Filler<'_>, mut state: State) -> State {
+    while state.progress.is_open() {
+        let (taken, after) =
             rings.receive(pool, 1, state, |state, frame, more| take(filler, state, frame, more));
-        (progress, *received) = state;
+        state = after;
         if taken == 0 {
             break;
         }
     }
-    progress
+    state
 }
 
 /// Writes the packets of `mask` to the TX ring, as many as have room, and shows them to the other side.
