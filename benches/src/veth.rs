@@ -72,9 +72,7 @@ pub(crate) fn app(host: &Host, kind: Kind, waiting: Waiting, interfaces: &[&str]
         Waiting::Busy => "busy",
         Waiting::Adaptive => "adaptive",
     };
-    let extra = std::env::var("AFX_BENCH_APP").unwrap_or_default();
-    let command = host.command(program).args(["app", kind, "--idle", waiting]).args(interfaces);
-    Ok(command.args(extra.split_whitespace()).spawn()?)
+    Ok(host.command(program).args(["app", kind, "--idle", waiting]).args(interfaces).spawn()?)
 }
 
 /// Ends an application, and sees that it has left the interfaces.

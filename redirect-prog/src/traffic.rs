@@ -171,9 +171,9 @@ impl Source {
             constants.packets = entries(order.len());
             constants.burst = pace.burst.max(1);
             // Rounded up: never faster than wanted.
-            constants.interval = pace.rate.map_or(0, |rate| {
-                ((f64::from(pace.burst.max(1)) * 1e9 / rate * 65536.0).ceil() as u64).max(1)
-            });
+            constants.interval = pace
+                .rate
+                .map_or(0, |rate| ((f64::from(pace.burst.max(1)) * 1e9 / rate * 256.0).ceil() as u64).max(1));
             (constants.l3, constants.l4, constants.headers) = (plan.l3, plan.l4, plan.headers);
             constants.protocol = plan.protocol;
             constants.ipv4 = plan.ipv4.into();

@@ -124,12 +124,6 @@ impl Style {
         Self { colour: terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()) }
     }
 
-    /// Without any style.
-    #[cfg(test)]
-    pub(crate) fn plain() -> Self {
-        Self { colour: false }
-    }
-
     pub(crate) fn bold(self, text: &str) -> String {
         if self.colour { text.bold().to_string() } else { text.to_owned() }
     }
@@ -264,7 +258,7 @@ mod tests {
     #[test]
     fn tables_are_aligned() {
         let rows = [vec!["a".to_owned(), "1".to_owned()], vec!["long name".to_owned(), "1,000".to_owned()]];
-        let plain = table(Style::plain(), &["name", "count"], rows.clone());
+        let plain = table(Style::PLAIN, &["name", "count"], rows.clone());
         assert_eq!(plain, ["name       count", "a              1", "long name  1,000"]);
         let coloured = table(Style { colour: true }, &["name", "count"], rows);
         assert!(coloured[0].contains('\u{1b}'), "{coloured:?}");

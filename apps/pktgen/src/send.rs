@@ -209,7 +209,10 @@ impl Job {
 pub(crate) fn run(arguments: &Arguments) -> ExitCode {
     match send(arguments) {
         Ok(report) => {
-            report.print(arguments.json);
+            if let Err(error) = report.print(arguments.json) {
+                eprintln!("error: the result cannot be written: {error}");
+                return ExitCode::FAILURE;
+            }
             if report.is_complete() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
         }
         Err(error) => {

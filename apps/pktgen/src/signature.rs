@@ -38,7 +38,6 @@ impl Signature {
     }
 
     /// What the end of a payload says; None where it is no signature.
-    #[allow(dead_code, reason = "read by what receives")]
     #[inline(always)]
     pub(crate) fn from_end(payload: &[u8]) -> Option<Self> {
         let bytes: &[u8; LENGTH] = payload.last_chunk()?;

@@ -53,8 +53,9 @@ impl Interface {
             index,
             mac: MacAddress(kernel::mac_address(name)?),
             mtu: kernel::mtu(name)?,
-            speed: kernel::speed(name)?,
-            driver: kernel::driver(name)?,
+            // Drivers answer all kinds of errors while the link is down.
+            speed: kernel::speed(name).ok().flatten(),
+            driver: kernel::driver(name).unwrap_or_default(),
             addresses: addresses.filter(usable).collect(),
         })
     }

@@ -43,7 +43,7 @@ struct progress {
 	__u64 failed;
 	/* The place in the order. */
 	__u64 place;
-	/* When the next burst is due, in 1/65536 ns after the start, and what is left of the current one. */
+	/* When the next burst is due, in 1/256 ns after the start, and what is left of the current one. */
 	__u64 due;
 	__u64 start;
 	__u32 left;
@@ -55,7 +55,7 @@ volatile const struct {
 	__u32 interface;
 	/* The number of packets in the order. */
 	__u32 packets;
-	/* 1/65536 ns between two bursts; 0: as fast as it goes. Packets of a burst. */
+	/* 1/256 ns between two bursts; 0: as fast as it goes. Packets of a burst. */
 	__u64 interval;
 	__u32 burst;
 	/* Where the headers lie; those of the transport protocol are followed by the payload. */
@@ -70,7 +70,7 @@ volatile const struct {
 } plan = {};
 
 /* How far behind the source may be before it no longer makes up for it: 100 ms. */
-#define LATE_MAX (100000000ULL << 16)
+#define LATE_MAX (100000000ULL << 8)
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
@@ -166,7 +166,7 @@ static __always_inline int due(struct progress *progress)
 	now = bpf_ktime_get_ns();
 	if (!progress->start)
 		progress->start = now;
-	passed = (now - progress->start) << 16;
+	passed = (now - progress->start) << 8;
 	if (progress->due > passed)
 		return 0;
 	if (passed - progress->due > LATE_MAX)

@@ -93,6 +93,9 @@ fn window(text: &str) -> Result<usize, String> {
         .ok_or_else(|| format!("a power of two from 64 to {MOST} is right, such as 4096"))
 }
 
+/// Bytes that a worker keeps in mind of flows, at most.
+const MEMORY: usize = 8 << 30;
+
 /// How long packets may stay away where it is known how many are sent.
 const IDLE_END: Duration = Duration::from_secs(2);
 
@@ -101,6 +104,15 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
     let idle_end = options.idle_end.or(options.expect.map(|_| IDLE_END));
     let mut end = End::new(&options.until, idle_end).context("cannot receive signals")?;
     let limits = Limits { flows: options.flows_max as usize, window: options.window };
+    let bytes = limits.flows.saturating_mul(limits.window / 8);
+    if bytes > MEMORY {
+        let (flows, window, taken) = (limits.flows, limits.window, bytes >> 30);
+        let what = format!(
+            "--flows-max {flows} with --window {window} takes {taken} GiB for each worker: at most {} GiB",
+            MEMORY >> 30
+        );
+        return Err(afx::Error::Config { what }.into());
+    }
     let measured = options.latency != LatencyOption::Off;
     let desk = Desk::default();
     let workers_desk = desk.clone();

@@ -126,7 +126,7 @@ fn notes_say_how_to_read_the_numbers() {
 
 #[test]
 fn the_table_is_aligned() {
-    let text = report(&options("--per-flow 1 --expect 4"), [0, 2, 1, 2]).text(Style::plain());
+    let text = report(&options("--per-flow 1 --expect 4"), [0, 2, 1, 2]).text(Style::PLAIN);
     assert_eq!(
         text,
         "\

@@ -284,10 +284,11 @@ impl Trial for Device {
         }
         sent?;
         let interfaces = before.zip(self.counters()).map(|(before, after)| Interfaces {
-            sender_sent: after.0.sent - before.0.sent,
-            sender_dropped: after.0.send_dropped - before.0.send_dropped,
-            receiver_received: after.1.received - before.1.received,
-            receiver_dropped: after.1.receive_dropped - before.1.receive_dropped,
+            // A driver that was reset counts from zero again.
+            sender_sent: after.0.sent.saturating_sub(before.0.sent),
+            sender_dropped: after.0.send_dropped.saturating_sub(before.0.send_dropped),
+            receiver_received: after.1.received.saturating_sub(before.1.received),
+            receiver_dropped: after.1.receive_dropped.saturating_sub(before.1.receive_dropped),
         });
         self.idle_since = Some(Instant::now());
         let (sent, summary) = (self.desk.sent(), self.desk.summary());

@@ -317,7 +317,12 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
     // Files that cannot be written are better known before hours of measuring.
     for file in [&options.json, &options.csv, &options.plot].into_iter().flatten() {
         if file != Path::new("-") {
-            std::fs::File::create(file)
+            // What is in it stays until there is something to write.
+            std::fs::OpenOptions::new()
+                .write(true)
+                .create(true)
+                .truncate(false)
+                .open(file)
                 .map_err(|error| usage(format!("cannot write {}: {error}", file.display())))?;
         }
     }

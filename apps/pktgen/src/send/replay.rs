@@ -15,7 +15,8 @@ pub(super) struct Options {
     /// Sends the packets of this capture (pcap or pcapng), byte for byte unless rewritten.
     #[arg(long, value_name = "FILE", help_heading = "Replay",
           conflicts_with_all = ["source", "destination", "source_port", "destination_port", "protocol", "size", "shape",
-                                "vlan", "flows", "order", "tcp_flags", "seed", "to_mac", "from_mac"])]
+                                "vlan", "flows", "order", "tcp_flags", "seed", "to_mac", "from_mac",
+                                "no_signature"])]
     pub(super) replay: Option<PathBuf>,
     /// So many times as fast as it was captured.
     #[arg(

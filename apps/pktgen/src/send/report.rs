@@ -1,11 +1,12 @@
 //! What the user sees: progress while it sends, and what was sent.
 
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
 use comfy_table::{CellAlignment, Table, presets};
 use serde_json::{Map, Value, json};
 
+use crate::display;
 use crate::units::FCS;
 
 /// What became of all packets.
@@ -58,10 +59,9 @@ impl Report {
         self.outcome.not_sent.is_empty() && self.wanted.is_none_or(|wanted| self.outcome.sent >= wanted)
     }
 
-    pub(super) fn print(&self, json: bool) {
+    pub(super) fn print(&self, json: bool) -> std::io::Result<()> {
         let text = if json { format!("{}\n", self.json()) } else { self.table() };
-        // A reader that has gone away wants no more.
-        let _ = std::io::stdout().lock().write_all(text.as_bytes());
+        display::print(&text)
     }
 
     fn packets_per_second(&self) -> f64 {

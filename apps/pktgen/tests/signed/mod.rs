@@ -61,7 +61,7 @@ impl Net {
 }
 
 /// Starts `afx-pktgen` and waits until it takes packets. It goes before whatever else the machine does: where other
-/// programs have the cores, it would be too slow for its ring. (Nice values count within a session only.)
+/// programs have the cores, it would be too slow for its ring. (Nice values count within an autogroup only.)
 pub(crate) fn start(host: &Host, arguments: &[&str]) -> Process {
     let program = env!("CARGO_BIN_EXE_afx-pktgen");
     let process = host.command("chrt").args(["--fifo", "1", program]).args(arguments).spawn().unwrap();
