@@ -229,6 +229,8 @@ impl Device {
         let (trial, flows) = (self.trial, self.wiring.flows);
         let sending = Sending { trial, packets, rate: request.rate, amount: request.amount, flows };
         self.order(Order::Send(Arc::new(sending)))?;
+        // Where frames are counted, and not time, an interface that sends no more would never be done.
+        let deadline = Instant::now() + request.time() + PATIENCE;
         let mut moment = |sent, settling| {
             watch(Moment { sent, received: self.desk.received(), settling });
         };
@@ -236,6 +238,14 @@ impl Device {
             let sent = self.desk.sent();
             if sent.done {
                 break sent;
+            }
+            if Instant::now() > deadline {
+                let (packets, late) = (sent.packets, PATIENCE.as_secs());
+                return Err(Stop::Failed(anyhow::anyhow!(
+                    "{} has sent {packets} packets of the trial and is not done {late} s after the time for it: is its link \
+                     up?",
+                    self.wiring.send
+                )));
             }
             moment(sent.packets, false);
             self.wait_until(Instant::now() + LOOK_EVERY)?;
