@@ -334,7 +334,15 @@ impl Arguments {
                 "--speed {speed}: above 0; 2 is twice as fast as captured"
             )));
         }
-        Recording::read(file, &self.replay)
+        let recording = Recording::read(file, &self.replay)?;
+        let is_instant = recording.times.iter().max() == recording.times.iter().min();
+        if is_instant && self.replay.loops != 1 && self.rate.is_none() {
+            return Err(SendError::usage(format!(
+                "{}: its packets are all of one moment, which does not say when they are to come again: say a `--rate`",
+                file.display()
+            )));
+        }
+        Ok(recording)
     }
 
     fn traffic(&self, interface: &Interface) -> Result<Traffic, SendError> {

@@ -108,3 +108,19 @@ fn what_is_rewritten_has_right_checksums() {
     }
     std::fs::remove_file(file).expect("it was there");
 }
+
+#[test]
+fn one_moment_does_not_say_when_the_next_round_begins() {
+    let pair = Pair::new("pg-moment");
+    let file = write(&pair, "moment.pcap", &packets()[..1]);
+    let output = pair.command(&format!("--replay {file} --loops 0 --mode copy")).output().expect("it runs");
+    assert_eq!(output.status.code(), Some(2));
+    assert_eq!(
+        output.stderr,
+        format!(
+            "error: {file}: its packets are all of one moment, which does not say when they are to come again: say a \
+             `--rate`\n"
+        )
+    );
+    std::fs::remove_file(file).expect("it is there");
+}
