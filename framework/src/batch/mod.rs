@@ -232,7 +232,7 @@ impl Batch {
 
     /// How many packets a port is sure to take in this batch, where the batch is one of [`Stage::tick`]: for stages that
     /// make packets as fast as a port sends them, and lose none. 0 elsewhere, and for a port that the worker has no
-    /// queue of.
+    /// queue of. What stages give the port meanwhile is not taken off: where several do, they have it together.
     ///
     /// [`Stage::tick`]: crate::Stage::tick
     #[inline(always)]
