@@ -33,6 +33,16 @@ impl<T: Zeroable + Copy> MaskedTable<T> {
     }
 }
 
+impl<T> MaskedTable<T> {
+    /// The entry at `index`, modulo the table's length.
+    #[inline(always)]
+    pub(crate) fn at_mut(&mut self, index: usize) -> &mut T {
+        let index = index & self.mask;
+        // SAFETY: as in `at`.
+        unsafe { self.table.get_unchecked_mut(index) }
+    }
+}
+
 impl<T> Deref for MaskedTable<T> {
     type Target = [T];
 

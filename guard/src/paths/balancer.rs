@@ -62,7 +62,7 @@ impl Balancing {
         let options = Options {
             capacity: 2 * flows as usize,
             timeouts: TIMEOUTS,
-            hasher: Some(FlowHasher::new([0x0706_0504_0302_0100, 0x0f0e_0d0c_0b0a_0908])),
+            hasher: Some(FlowHasher::fastest([1, 2, 3, 4])),
         };
         let monitor = Monitor::new();
         let worker = Runtime::builder()

@@ -68,8 +68,17 @@ impl Lookups {
     pub fn look_up(&mut self) -> usize {
         let flows = black_box(&self.flows);
         flows.iter().for_each(|flow| self.connections.prefetch(*flow));
-        let found = flows.iter().filter_map(|flow| self.connections.lookup(*flow, Signal::Data, self.now));
-        found.count()
+        let mut rest = [FlowHash { index: 0, tag: 0 }; BATCH];
+        let mut left = 0;
+        for flow in flows {
+            if self.connections.lookup_first(*flow, Signal::Data, self.now).is_none() {
+                rest[left] = *flow;
+                left += 1;
+            }
+        }
+        let rest = &rest[..left];
+        BATCH - left
+            + rest.iter().filter_map(|flow| self.connections.lookup(*flow, Signal::Data, self.now)).count()
     }
 
     /// Makes connections of the flows.

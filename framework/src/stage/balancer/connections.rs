@@ -10,6 +10,12 @@
 //! capacity it finds a place for all. An entry has 16 bytes, hence 24 to 48 bytes per connection (32 where
 //! the capacity is a power of two), IPv6 as IPv4.
 //!
+//! An entry stands in its first bucket while there is room: 96 % of them do in a table with half of its lanes taken,
+//! 91 % where two thirds are, as many as it is ever meant for. Each bucket counts those that had to go to their second
+//! one, so that a lookup needs the second only where there are any. Mostly it touches one cache line, whether the flow
+//! is in the table or not: that is what [`lookup_first`](Connections::lookup_first) does for a whole batch, before
+//! [`lookup`](Connections::lookup) sees to the rest.
+//!
 //! # Flows are known by hash
 //!
 //! An entry holds not the flow's 13 or 37 bytes but 64 bits of a hash under a secret key, compared in
@@ -24,16 +30,18 @@
 //!
 //! A new flow gets an entry always. If there is no room in its buckets, nor in those that their entries could
 //! move to, then the entry of least worth goes: closing before opening before established, the longest
-//! silent first. It is counted. A flow that lost its entry is not lost: it is a new one, and
-//! [`maglev`](super::maglev) sends it where it went before unless the reals have changed.
+//! silent first. Where all eight are established, one of them takes the place of another entry that is not, if it
+//! can. It is counted. A flow that lost its entry is not lost: it is a new one, and [`maglev`](super::maglev) sends
+//! it where it went before unless the reals have changed.
 
 use std::ops::Range;
 
 use super::flow::FlowHash;
 use super::real::RealId;
 use crate::Time;
-use crate::mem::{HugeTable, PageKind, prefetch_write};
+use crate::mem::{MaskedTable, PageKind, equal_lanes, prefetch_write};
 
+mod room;
 mod state;
 
 use state::Meta;
@@ -51,21 +59,21 @@ pub use state::{Signal, State, Tick, Timeouts};
 /// let key = FlowKey::new([192, 0, 2, 1].into(), [198, 51, 100, 1].into(), Protocol::TCP, 40_000, 443);
 /// let flow = FlowHasher::random()?.hash(&key.expect("both are IPv4"));
 ///
-/// connections.prefetch(flow); // of every packet of a batch, then:
-/// assert_eq!(connections.lookup(flow, Signal::Open, now), None);
+/// connections.prefetch(flow); // for every packet of a batch, then
+/// assert_eq!(connections.lookup_first(flow, Signal::Open, now), None); // for every one, and then
+/// assert_eq!(connections.lookup(flow, Signal::Open, now), None); // for those that were not found.
 /// connections.insert(flow, RealId::new(3, 0), Signal::Open, now);
-/// assert_eq!(connections.lookup(flow, Signal::Data, now), Some(RealId::new(3, 0)));
+/// assert_eq!(connections.lookup_first(flow, Signal::Data, now), Some(RealId::new(3, 0)));
 /// # Ok::<(), std::io::Error>(())
 /// ```
 pub struct Connections {
-    buckets: HugeTable<Bucket>,
-    /// The number of buckets less one, all ones in binary.
-    mask: usize,
+    /// As many as a power of two.
+    buckets: MaskedTable<Bucket>,
     capacity: usize,
     len: usize,
     /// Entries whose state is [`State::Closing`].
     closing: usize,
-    timeouts: [u32; 16],
+    timeouts: [u32; 4],
     per_real: Box<[u32]>,
     counters: Counters,
     sweep: Sweep,
@@ -104,6 +112,9 @@ pub struct Connection {
 
 const LANES: usize = 4;
 
+/// The highest number of entries that a bucket can count. As many flows of one bucket do not meet by chance.
+const MOST_AWAY: usize = (1 << LANES) - 1;
+
 /// Four entries in one cache line. A lane is empty when its tag is 0.
 #[derive(Clone, Copy, bytemuck::Zeroable)]
 #[repr(C, align(64))]
@@ -119,18 +130,39 @@ impl Bucket {
     #[inline(always)]
     fn find(&self, tag: u64) -> Option<usize> {
         // All four compared without a branch: it is open which one matches, and whether any does.
-        let matches = (0..LANES).fold(0_u32, |mask, lane| mask | u32::from(self.tags[lane] == tag) << lane);
-        (matches != 0).then(|| matches.trailing_zeros() as usize)
+        let matches = equal_lanes(&self.tags, tag);
+        (matches != 0).then(|| matches.trailing_zeros() as usize % LANES)
     }
 
-    fn empty(&self) -> usize {
-        self.tags.iter().filter(|&&tag| tag == 0).count()
+    /// Whether any entry of this bucket's stands in its second one.
+    #[inline(always)]
+    fn has_away(&self) -> bool {
+        self.metas.iter().any(|meta| meta.has(Meta::COUNT))
+    }
+
+    /// How many of them do: a number in binary, of which each lane holds one digit.
+    fn away(&self) -> usize {
+        (0..LANES).map(|lane| usize::from(self.metas[lane].has(Meta::COUNT)) << lane).sum()
+    }
+
+    /// Counts one that leaves for its second bucket, or one that is there no longer. A count of `MOST_AWAY` stays: it
+    /// is not known how many more there are.
+    fn count_away(&mut self, leaves: bool) {
+        let away = match self.away() {
+            MOST_AWAY => MOST_AWAY,
+            away if leaves => away + 1,
+            away => away - 1,
+        };
+        for lane in 0..LANES {
+            self.metas[lane].set(Meta::COUNT, away >> lane & 1 == 1);
+        }
     }
 }
 
 /// Where an entry stands.
 #[derive(Clone, Copy)]
 struct Place {
+    /// Modulo their number.
     bucket: usize,
     lane: usize,
 }
@@ -159,8 +191,7 @@ impl Connections {
     pub fn new(capacity: usize, timeouts: Timeouts) -> Self {
         let buckets = (capacity + capacity / 2).div_ceil(LANES).next_power_of_two().max(2);
         Self {
-            buckets: HugeTable::new(buckets),
-            mask: buckets - 1,
+            buckets: MaskedTable::new(buckets),
             capacity,
             len: 0,
             closing: 0,
@@ -171,40 +202,34 @@ impl Connections {
         }
     }
 
-    /// Gets a flow's buckets on their way into the cache. Worth it when called for a whole batch before the
+    /// Gets a flow's first bucket on its way into the cache. Worth it when called for a whole batch before the
     /// first [`lookup`](Self::lookup): memory then answers for all at the same time.
-    #[inline]
+    #[inline(always)]
     pub fn prefetch(&self, flow: FlowHash) {
-        let first = self.first_bucket(flow);
-        prefetch_write(&self.buckets[first]);
-        prefetch_write(&self.buckets[self.other_bucket(first, tag_of(flow))]);
+        prefetch_write(self.buckets.at(first_bucket(flow)));
+    }
+
+    /// [`lookup`](Self::lookup) in the first bucket only, which is most often enough. `None` says nothing: the second
+    /// bucket is on its way then, for a `lookup` after all others of the batch had their turn here.
+    #[inline(always)]
+    pub fn lookup_first(&mut self, flow: FlowHash, signal: Signal, now: Tick) -> Option<RealId> {
+        let first = first_bucket(flow);
+        match self.buckets.at(first).find(tag_of(flow)) {
+            Some(lane) => self.touch(Place { bucket: first, lane }, signal, now),
+            None => {
+                self.prefetch_second(flow);
+                None
+            }
+        }
     }
 
     /// The real that serves this flow, whose next packet says `signal`.
     ///
     /// `None` when the flow is not in the table, has been silent for too long, or begins anew.
-    #[inline(always)]
+    #[inline]
     pub fn lookup(&mut self, flow: FlowHash, signal: Signal, now: Tick) -> Option<RealId> {
         let place = self.find(flow)?;
-        let bucket = &mut self.buckets[place.bucket];
-        let meta = bucket.metas[place.lane];
-        if is_expired(&self.timeouts, meta, now) {
-            self.clear(place);
-            self.counters.expired += 1;
-            return None;
-        }
-        let Some(state) = meta.state().after(signal) else {
-            self.clear(place);
-            self.counters.removed += 1;
-            return None;
-        };
-        let next = Meta::new(state, now);
-        // Most packets come within the tick of the one before: then the cache line stays clean.
-        if next != meta {
-            bucket.metas[place.lane] = next;
-            self.closing += usize::from(state == State::Closing && meta.state() != State::Closing);
-        }
-        Some(RealId::from_bits(bucket.reals[place.lane]))
+        self.touch(place, signal, now)
     }
 
     /// What the table says of a flow, without counting it as use.
@@ -229,17 +254,19 @@ impl Connections {
             None => match self.room(flow, now) {
                 Some(place) => place,
                 None => {
-                    let place = self.least_worth(flow, now);
-                    evicted = self.evict(place, now);
+                    let place;
+                    (place, evicted) = self.displace(flow, now);
                     place
                 }
             },
         };
-        let bucket = &mut self.buckets[place.bucket];
+        let state = State::first(signal);
+        let bucket = self.buckets.at_mut(place.bucket);
         bucket.tags[place.lane] = tag_of(flow);
         bucket.reals[place.lane] = real.to_bits();
-        let state = State::first(signal);
-        bucket.metas[place.lane] = Meta::new(state, now);
+        bucket.metas[place.lane] = bucket.metas[place.lane].with(state, now);
+        let away = (place.bucket ^ first_bucket(flow)) & (self.buckets.len() - 1) != 0;
+        self.set_away(place, away);
         self.len += 1;
         self.closing += usize::from(state == State::Closing);
         self.per_real[usize::from(real.index())] += 1;
@@ -266,7 +293,7 @@ impl Connections {
         self.sweep.due -= visits * Sweep::PERIOD;
         for _ in 0..visits {
             self.expire(self.sweep.next, now);
-            self.sweep.next = (self.sweep.next + 1) & self.mask;
+            self.sweep.next = self.sweep.next.wrapping_add(1);
         }
     }
 
@@ -348,98 +375,69 @@ impl Connections {
         })
     }
 
-    #[inline(always)]
-    fn first_bucket(&self, flow: FlowHash) -> usize {
-        flow.index as usize & self.mask
-    }
-
-    /// From either of an entry's buckets the other one.
-    #[inline(always)]
-    fn other_bucket(&self, bucket: usize, tag: u64) -> usize {
-        bucket ^ ((tag >> 32) as usize | 1) & self.mask
-    }
-
-    #[inline(always)]
+    #[inline(never)]
     fn find(&self, flow: FlowHash) -> Option<Place> {
         let tag = tag_of(flow);
-        let first = self.first_bucket(flow);
-        if let Some(lane) = self.buckets[first].find(tag) {
+        let first = first_bucket(flow);
+        let bucket = self.buckets.at(first);
+        if let Some(lane) = bucket.find(tag) {
             return Some(Place { bucket: first, lane });
         }
-        let second = self.other_bucket(first, tag);
-        self.buckets[second].find(tag).map(|lane| Place { bucket: second, lane })
-    }
-
-    /// An empty lane for a flow, made so if need be by forgetting the expired and by moving another entry.
-    fn room(&mut self, flow: FlowHash, now: Tick) -> Option<Place> {
-        let first = self.first_bucket(flow);
-        let second = self.other_bucket(first, tag_of(flow));
-        if let Some(place) = self.empty_lane(first, second) {
-            return Some(place);
-        }
-        self.expire(first, now);
-        self.expire(second, now);
-        if let Some(place) = self.empty_lane(first, second) {
-            return Some(place);
-        }
-        // Above capacity most buckets are full: moving would cost eight cache misses, mostly in vain, and
-        // that is the very moment of an attack.
-        if self.len >= self.capacity {
+        if !bucket.has_away() {
             return None;
         }
-        let entries =
-            [first, second].into_iter().flat_map(|b| (0..LANES).map(move |lane| Place { bucket: b, lane }));
-        for from in entries {
-            let bucket = self.buckets[from.bucket];
-            let other = self.other_bucket(from.bucket, bucket.tags[from.lane]);
-            self.expire(other, now);
-            if let Some(lane) = self.buckets[other].find(0) {
-                let to = &mut self.buckets[other];
-                to.tags[lane] = bucket.tags[from.lane];
-                to.reals[lane] = bucket.reals[from.lane];
-                to.metas[lane] = bucket.metas[from.lane];
-                self.buckets[from.bucket].tags[from.lane] = 0;
-                return Some(from);
-            }
+        let second = other_bucket(first, tag);
+        self.buckets.at(second).find(tag).map(|lane| Place { bucket: second, lane })
+    }
+
+    /// Notes of an entry that has come to this place whether that is in its second bucket, and counts it in its first.
+    fn set_away(&mut self, place: Place, away: bool) {
+        let bucket = self.buckets.at_mut(place.bucket);
+        bucket.metas[place.lane].set(Meta::AWAY, away);
+        if away {
+            let first = other_bucket(place.bucket, bucket.tags[place.lane]);
+            self.buckets.at_mut(first).count_away(true);
         }
-        None
     }
 
-    /// An empty lane in the emptier of two buckets: so both fill evenly, and late.
-    fn empty_lane(&self, first: usize, second: usize) -> Option<Place> {
-        let emptier = if self.buckets[second].empty() > self.buckets[first].empty() { second } else { first };
-        self.buckets[emptier].find(0).map(|lane| Place { bucket: emptier, lane })
-    }
-
-    /// Of the entries in a flow's buckets, all of them taken, the one that goes first.
-    fn least_worth(&self, flow: FlowHash, now: Tick) -> Place {
-        let first = self.first_bucket(flow);
-        let second = self.other_bucket(first, tag_of(flow));
-        [first, second]
-            .into_iter()
-            .flat_map(|bucket| (0..LANES).map(move |lane| Place { bucket, lane }))
-            .min_by_key(|place| {
-                let meta = self.buckets[place.bucket].metas[place.lane];
-                (meta.state().worth(), std::cmp::Reverse(now.since(meta.seen())))
-            })
-            .expect("two buckets have eight entries")
-    }
-
-    fn evict(&mut self, place: Place, now: Tick) -> Option<Connection> {
-        let evicted = self.show(place, now);
-        match self.buckets[place.bucket].metas[place.lane].state() {
-            State::Closing => self.counters.evicted_closing += 1,
-            State::Opening | State::Established | State::Datagram => self.counters.evicted_live += 1,
+    /// One more packet of an entry's flow.
+    #[inline(always)]
+    fn touch(&mut self, place: Place, signal: Signal, now: Tick) -> Option<RealId> {
+        let bucket = self.buckets.at(place.bucket);
+        let meta = bucket.metas[place.lane];
+        let real = RealId::from_bits(bucket.reals[place.lane]);
+        if is_expired(&self.timeouts, meta, now) {
+            self.clear(place);
+            self.counters.expired += 1;
+            return None;
         }
-        self.clear(place);
-        evicted
+        let Some(state) = meta.state().after(signal) else {
+            self.clear(place);
+            self.counters.removed += 1;
+            return None;
+        };
+        let next = meta.with(state, now);
+        // Most packets come within the tick of the one before: then the cache line stays clean.
+        if next != meta {
+            self.buckets.at_mut(place.bucket).metas[place.lane] = next;
+            self.closing += usize::from(state == State::Closing && meta.state() != State::Closing);
+        }
+        Some(real)
+    }
+
+    #[inline(never)]
+    fn prefetch_second(&self, flow: FlowHash) {
+        let first = first_bucket(flow);
+        if self.buckets.at(first).has_away() {
+            prefetch_write(self.buckets.at(other_bucket(first, tag_of(flow))));
+        }
     }
 
     /// Empties the lanes of a bucket whose flows were silent for too long.
     #[inline]
     fn expire(&mut self, bucket: usize, now: Tick) {
         for lane in 0..LANES {
-            let Bucket { tags, metas, .. } = &self.buckets[bucket];
+            let Bucket { tags, metas, .. } = self.buckets.at(bucket);
             if tags[lane] != 0 && is_expired(&self.timeouts, metas[lane], now) {
                 self.clear(Place { bucket, lane });
                 self.counters.expired += 1;
@@ -448,18 +446,27 @@ impl Connections {
     }
 
     /// Empties a lane that holds an entry.
+    fn leave(&mut self, place: Place) {
+        let bucket = self.buckets.at_mut(place.bucket);
+        let tag = std::mem::take(&mut bucket.tags[place.lane]);
+        if bucket.metas[place.lane].has(Meta::AWAY) {
+            self.buckets.at_mut(other_bucket(place.bucket, tag)).count_away(false);
+        }
+    }
+
+    /// Forgets an entry.
     fn clear(&mut self, place: Place) -> RealId {
-        let bucket = &mut self.buckets[place.bucket];
-        bucket.tags[place.lane] = 0;
+        let bucket = self.buckets.at(place.bucket);
         let real = RealId::from_bits(bucket.reals[place.lane]);
         self.closing -= usize::from(bucket.metas[place.lane].state() == State::Closing);
+        self.leave(place);
         self.len -= 1;
         self.per_real[usize::from(real.index())] -= 1;
         real
     }
 
     fn show(&self, place: Place, now: Tick) -> Option<Connection> {
-        let bucket = &self.buckets[place.bucket];
+        let bucket = self.buckets.at(place.bucket);
         let (tag, meta) = (bucket.tags[place.lane], bucket.metas[place.lane]);
         if tag == 0 || is_expired(&self.timeouts, meta, now) {
             return None;
@@ -483,6 +490,22 @@ impl std::fmt::Debug for Connections {
     }
 }
 
+/// The bucket of a flow, as all buckets modulo their number.
+#[inline(always)]
+fn first_bucket(flow: FlowHash) -> usize {
+    flow.index as usize
+}
+
+/// From either of an entry's buckets the other one; there are two buckets at least, so it is another one.
+#[inline(always)]
+fn other_bucket(bucket: usize, tag: u64) -> usize {
+    bucket ^ ((tag >> 32) as usize | 1)
+}
+
+fn lanes_of(bucket: usize) -> impl Iterator<Item = Place> + Clone {
+    (0..LANES).map(move |lane| Place { bucket, lane })
+}
+
 /// A flow's tag. 0 means an empty lane, so the one flow in 2^64 that has it shares 1 with another.
 #[inline(always)]
 fn tag_of(flow: FlowHash) -> u64 {
@@ -490,7 +513,7 @@ fn tag_of(flow: FlowHash) -> u64 {
 }
 
 #[inline(always)]
-fn is_expired(timeouts: &[u32; 16], meta: Meta, now: Tick) -> bool {
+fn is_expired(timeouts: &[u32; 4], meta: Meta, now: Tick) -> bool {
     now.since(meta.seen()) >= timeouts[meta.state() as usize]
 }
 

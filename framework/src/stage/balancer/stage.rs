@@ -250,29 +250,45 @@ impl Balancer {
         Ok(())
     }
 
-    /// The second look: finds the real and sends the packet there.
+    /// The second look: sends a packet to the real that its flow has, if that is in the first place to look. `None`:
+    /// it is one for the third look.
     #[inline(always)]
-    fn forward(&mut self, slot: Slot, packet: &mut Packet<'_>, batch: BatchFacts) -> Result<(), Refused> {
+    fn forward_known(
+        &mut self,
+        slot: Slot,
+        packet: &mut Packet<'_>,
+        batch: BatchFacts,
+    ) -> Option<Result<(), Refused>> {
         let work = &mut self.work[slot.index()];
         if work.kind != Kind::Flow {
-            return self.forward_unusual(slot, packet, batch);
+            return None;
         }
-        let known = self.connections.lookup(work.flow, work.signal, batch.now);
-        let place = known.and_then(|real| self.services.real(real)).filter(|real| real.keeps(work.signal));
-        let Some(place) = place else { return self.open(slot, packet, batch) };
+        let real = self.connections.lookup_first(work.flow, work.signal, batch.now)?;
+        let place = self.services.real(real).filter(|real| real.keeps(work.signal))?;
         work.real = place.id;
         work.how = Some(How::Connection);
         self.counts.chosen[How::Connection as usize] += 1;
-        let parsed = packet.parsed().map_err(|error| self.reasons.malformed.reason(error))?;
-        deliver(place, packet, &parsed, parsed.hash(), &self.cells, &self.reasons)
+        Some(match packet.parsed() {
+            Ok(parsed) => deliver(place, packet, &parsed, parsed.hash(), &self.cells, &self.reasons),
+            Err(error) => Err(self.reasons.malformed.reason(error).into()),
+        })
     }
 
-    /// Sends the first packet of a flow, or the first one after it has lost its real.
+    /// The third look: finds the real of any packet, and sends it there.
     #[inline(never)]
-    fn open(&mut self, slot: Slot, packet: &mut Packet<'_>, batch: BatchFacts) -> Result<(), Refused> {
+    fn forward(&mut self, slot: Slot, packet: &mut Packet<'_>, batch: BatchFacts) -> Result<(), Refused> {
+        let Work { flow, signal, kind, .. } = self.work[slot.index()];
+        if kind != Kind::Flow {
+            return self.forward_unusual(slot, packet, batch);
+        }
         let parsed = packet.parsed().map_err(|error| self.reasons.malformed.reason(error))?;
-        let key = flow_key(packet.bytes(), &parsed).ok_or(self.reasons.no_vip)?;
-        let (real, how) = self.choose_anew(slot, &key, batch.now)?;
+        let (real, how) = match self.connections.lookup(flow, signal, batch.now) {
+            Some(real) if self.keeps(real, signal) => (real, How::Connection),
+            _ => {
+                let key = flow_key(packet.bytes(), &parsed).ok_or(self.reasons.no_vip)?;
+                self.choose_anew(slot, &key, batch.now)?
+            }
+        };
         self.deliver_to(real, how, slot, packet, &parsed, parsed.hash())
     }
 
@@ -378,7 +394,23 @@ impl Stage for Balancer {
         }
         let ready: Slots = batch.live();
         self.decided |= ready.mask();
+        let (mut rest, mut flows_of_rest) = (0, 0);
         for slot in ready {
+            let mut packet = batch.packet(slot);
+            // A flow's packets keep their order: what is behind one for the third look is one, too.
+            let flow = 1_u64 << (self.work[slot.index()].flow.index >> 58);
+            let known =
+                if flows_of_rest & flow == 0 { self.forward_known(slot, &mut packet, facts) } else { None };
+            match known {
+                Some(Ok(())) => {}
+                Some(Err(refused)) => self.refuse(batch, slot, refused),
+                None => {
+                    rest |= slot.bit();
+                    flows_of_rest |= flow;
+                }
+            }
+        }
+        for slot in Slots::new(rest) {
             let mut packet = batch.packet(slot);
             if let Err(refused) = self.forward(slot, &mut packet, facts) {
                 self.refuse(batch, slot, refused);

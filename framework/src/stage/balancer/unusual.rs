@@ -167,7 +167,7 @@ impl Balancer {
         self.connections.lookup(flow, signal, batch.now)
     }
 
-    fn keeps(&self, real: RealId, signal: Signal) -> bool {
+    pub(super) fn keeps(&self, real: RealId, signal: Signal) -> bool {
         self.services.real(real).is_some_and(|place| place.keeps(signal))
     }
 

@@ -75,13 +75,13 @@ impl Signal {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
     /// One packet was seen, or SYNs only. A flood from forged addresses makes nothing but these.
-    Opening = 1,
+    Opening = 0,
     /// TCP, and the client sent more than a SYN.
-    Established = 2,
+    Established = 1,
     /// TCP, and the client sent FIN or RST.
-    Closing = 3,
+    Closing = 2,
     /// UDP, and the client sent more than one packet.
-    Datagram = 4,
+    Datagram = 3,
 }
 
 impl State {
@@ -118,15 +118,34 @@ impl State {
     }
 }
 
-/// State and time of last use in 32 bits: an entry's upper 28 are the tick, the lower 4 the state.
+/// State and time of last use in 32 bits: an entry's upper 28 are the tick, the lowest 2 the state. Between them are two
+/// flags, which a packet leaves as they are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, bytemuck::Zeroable)]
 #[repr(transparent)]
 pub(super) struct Meta(u32);
 
 impl Meta {
-    #[inline]
-    pub(super) const fn new(state: State, seen: Tick) -> Self {
-        Self(seen.0 << 4 | state as u32)
+    /// The entry stands in its second bucket.
+    pub(super) const AWAY: u32 = 1 << 2;
+    /// One bit of its bucket's number of entries that stand in their second one: of the bucket, not of the entry.
+    pub(super) const COUNT: u32 = 1 << 3;
+
+    /// Another state and time, the same flags.
+    #[inline(always)]
+    pub(super) const fn with(self, state: State, seen: Tick) -> Self {
+        Self(seen.0 << 4 | self.0 & (Self::AWAY | Self::COUNT) | state as u32)
+    }
+
+    /// Whether a flag is set.
+    #[inline(always)]
+    pub(super) const fn has(self, flag: u32) -> bool {
+        self.0 & flag != 0
+    }
+
+    /// Sets a flag, or takes it away.
+    #[inline(always)]
+    pub(super) const fn set(&mut self, flag: u32, on: bool) {
+        self.0 = if on { self.0 | flag } else { self.0 & !flag };
     }
 
     #[inline]
@@ -136,11 +155,10 @@ impl Meta {
 
     #[inline]
     pub(super) const fn state(self) -> State {
-        match self.0 & 0xf {
-            1 => State::Opening,
-            2 => State::Established,
-            3 => State::Closing,
-            // `new` is the only way to make one, so 4 is the only number left.
+        match self.0 & 0x3 {
+            0 => State::Opening,
+            1 => State::Established,
+            2 => State::Closing,
             _ => State::Datagram,
         }
     }
@@ -164,8 +182,8 @@ impl Timeouts {
     pub const MAX: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
     /// In ticks, by the number of the state.
-    pub(super) fn ticks(&self) -> [u32; 16] {
-        let mut ticks = [0; 16];
+    pub(super) fn ticks(&self) -> [u32; 4] {
+        let mut ticks = [0; 4];
         for (state, timeout) in [
             (State::Opening, self.opening),
             (State::Established, self.established),
@@ -229,8 +247,11 @@ mod tests {
     fn entries_keep_state_and_time() {
         for state in [State::Opening, State::Established, State::Closing, State::Datagram] {
             for seen in [0, 1, Tick::MASK] {
-                let meta = Meta::new(state, Tick(seen));
-                assert_eq!((meta.state(), meta.seen()), (state, Tick(seen)));
+                for flags in [0, Meta::AWAY, Meta::COUNT, Meta::AWAY | Meta::COUNT] {
+                    let meta = Meta(flags).with(state, Tick(seen));
+                    assert_eq!((meta.state(), meta.seen()), (state, Tick(seen)));
+                    assert_eq!(meta.0 & (Meta::AWAY | Meta::COUNT), flags);
+                }
             }
         }
     }

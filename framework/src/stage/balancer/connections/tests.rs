@@ -31,6 +31,32 @@ fn settled(counters: Counters) -> u64 {
     expired + removed + evicted_closing + evicted_live
 }
 
+impl Connections {
+    /// What a batch does for each of its packets.
+    fn look_up(&mut self, flow: FlowHash, signal: Signal, now: Tick) -> Option<RealId> {
+        self.prefetch(flow);
+        self.lookup_first(flow, signal, now).or_else(|| self.lookup(flow, signal, now))
+    }
+
+    /// Asserts that each entry knows in which of its buckets it stands, and each bucket how many are in their second.
+    fn assert_counts_agree(&self, flows: &HashMap<u64, FlowHash>) {
+        let mut away = vec![0; self.buckets.len()];
+        for place in (0..self.buckets.len()).flat_map(lanes_of) {
+            let bucket = &self.buckets[place.bucket];
+            let Some(flow) = flows.get(&bucket.tags[place.lane]) else {
+                assert_eq!(bucket.tags[place.lane], 0, "an entry of nobody's");
+                continue;
+            };
+            let first = first_bucket(*flow) & (self.buckets.len() - 1);
+            let second = other_bucket(first, flow.tag) & (self.buckets.len() - 1);
+            assert_eq!(place.bucket, if bucket.metas[place.lane].has(Meta::AWAY) { second } else { first });
+            away[first] += usize::from(place.bucket != first);
+        }
+        let counted: Vec<_> = self.buckets.iter().map(Bucket::away).collect();
+        assert_eq!(counted, away);
+    }
+}
+
 /// Calls `tick` as often as a whole pass over the table needs.
 fn sweep(connections: &mut Connections, now: Tick) {
     for _ in 0..=connections.buckets.len() as u64 / Sweep::MOST {
@@ -41,13 +67,13 @@ fn sweep(connections: &mut Connections, now: Tick) {
 #[test]
 fn a_flow_stays_with_its_real() {
     let mut connections = Connections::new(100, Timeouts::default());
-    assert_eq!(connections.lookup(flow(1), Signal::Open, seconds(0)), None);
+    assert_eq!(connections.look_up(flow(1), Signal::Open, seconds(0)), None);
     assert_eq!(connections.insert(flow(1), REAL, Signal::Open, seconds(0)), None);
-    assert_eq!(connections.lookup(flow(1), Signal::Data, seconds(1)), Some(REAL));
-    assert_eq!(connections.lookup(flow(2), Signal::Data, seconds(1)), None);
+    assert_eq!(connections.look_up(flow(1), Signal::Data, seconds(1)), Some(REAL));
+    assert_eq!(connections.look_up(flow(2), Signal::Data, seconds(1)), None);
     assert_eq!((connections.len(), connections.connections_of(REAL)), (1, 1));
     assert_eq!(connections.remove(flow(1)), Some(REAL));
-    assert_eq!(connections.lookup(flow(1), Signal::Data, seconds(1)), None);
+    assert_eq!(connections.look_up(flow(1), Signal::Data, seconds(1)), None);
     assert!(connections.is_empty());
 }
 
@@ -82,7 +108,7 @@ fn each_state_has_its_timeout() {
             let mut connections = Connections::new(1, timeouts);
             connections.insert(flow(1), REAL, signals[0], seconds(0));
             for &signal in &signals[1..] {
-                assert_eq!(connections.lookup(flow(1), signal, seconds(0)), Some(REAL));
+                assert_eq!(connections.look_up(flow(1), signal, seconds(0)), Some(REAL));
             }
             let just_before = timeout - Duration::from_millis(100);
             sweep(&mut connections, after(just_before));
@@ -90,7 +116,7 @@ fn each_state_has_its_timeout() {
             let over = after(timeout + Duration::from_millis(100));
             assert_eq!(connections.peek(flow(1), over), None, "over before anybody removed it");
             if by_lookup {
-                assert_eq!(connections.lookup(flow(1), Signal::Data, over), None);
+                assert_eq!(connections.look_up(flow(1), Signal::Data, over), None);
             } else {
                 sweep(&mut connections, after(timeout + Duration::from_secs(11)));
             }
@@ -106,7 +132,7 @@ fn use_keeps_a_connection() {
     for minute in 1..100 {
         let now = seconds(minute * if minute == 1 { 5 } else { 60 });
         connections.tick(now);
-        assert_eq!(connections.lookup(flow(1), Signal::Data, now), Some(REAL), "minute {minute}");
+        assert_eq!(connections.look_up(flow(1), Signal::Data, now), Some(REAL), "minute {minute}");
     }
 }
 
@@ -114,8 +140,8 @@ fn use_keeps_a_connection() {
 fn a_client_that_uses_its_port_again_is_a_new_flow() {
     let mut connections = Connections::new(10, Timeouts::default());
     connections.insert(flow(1), REAL, Signal::Open, seconds(0));
-    connections.lookup(flow(1), Signal::Close, seconds(1));
-    assert_eq!(connections.lookup(flow(1), Signal::Open, seconds(2)), None);
+    connections.look_up(flow(1), Signal::Close, seconds(1));
+    assert_eq!(connections.look_up(flow(1), Signal::Open, seconds(2)), None);
     assert_eq!((connections.len(), connections.connections_of(REAL)), (0, 0));
 }
 
@@ -127,16 +153,16 @@ fn the_closing_go_first_then_the_opening_then_the_longest_silent() {
         connections.insert(flow(n), REAL, Signal::Open, seconds(0));
     }
     for n in [1, 2, 3, 4, 5, 6, 7] {
-        connections.lookup(flow(n), Signal::Data, seconds(u64::from(10 - n)));
+        connections.look_up(flow(n), Signal::Data, seconds(u64::from(10 - n)));
     }
-    connections.lookup(flow(3), Signal::Close, seconds(9));
+    connections.look_up(flow(3), Signal::Close, seconds(9));
     // 3 is closing, 0 is opening; of the rest 7 is the longest silent.
     let mut order = Vec::new();
     for n in 8..11 {
         let evicted = connections.insert(flow(n), OTHER, Signal::Open, seconds(9)).expect("it is full");
         order.push(evicted.tag);
         // The newcomer shall not be the next to go.
-        connections.lookup(flow(n), Signal::Data, seconds(9));
+        connections.look_up(flow(n), Signal::Data, seconds(9));
     }
     assert_eq!(order, [3, 0, 7].map(|n| flow(n).tag));
     let counters = connections.counters();
@@ -150,7 +176,7 @@ fn the_expired_make_room_before_anybody_is_evicted() {
     for n in 0..8 {
         connections.insert(flow(n), REAL, Signal::Open, seconds(0));
     }
-    connections.lookup(flow(5), Signal::Data, seconds(1));
+    connections.look_up(flow(5), Signal::Data, seconds(1));
     assert_eq!(connections.insert(flow(8), REAL, Signal::Open, seconds(15)), None);
     assert_eq!(connections.counters().expired, 7);
     assert_eq!(connections.len(), 2);
@@ -166,7 +192,7 @@ fn filled_to_capacity_it_has_room_for_all() {
         }
         assert_eq!(connections.connections_of(REAL), capacity as u32);
         for n in 0..capacity as u32 {
-            assert_eq!(connections.lookup(flow(n), Signal::Data, seconds(1)), Some(REAL), "the {n}th");
+            assert_eq!(connections.look_up(flow(n), Signal::Data, seconds(1)), Some(REAL), "the {n}th");
         }
     }
 }
@@ -185,13 +211,13 @@ fn a_flood_of_syns_takes_nothing_from_the_established() {
     let mut connections = Connections::new(10_000, Timeouts::default());
     for n in 0..5000 {
         connections.insert(flow(n), REAL, Signal::Open, seconds(0));
-        connections.lookup(flow(n), Signal::Data, seconds(0));
+        connections.look_up(flow(n), Signal::Data, seconds(0));
     }
     for n in 1_000_000..1_200_000 {
         connections.insert(flow(n), OTHER, Signal::Open, seconds(1));
     }
     let kept =
-        (0..5000).filter(|&n| connections.lookup(flow(n), Signal::Data, seconds(2)) == Some(REAL)).count();
+        (0..5000).filter(|&n| connections.look_up(flow(n), Signal::Data, seconds(2)) == Some(REAL)).count();
     assert!(kept >= 4999, "{kept} of 5000 kept");
     let counters = connections.counters();
     assert!(counters.evicted_live > 100_000);
@@ -243,9 +269,9 @@ fn the_sweep_keeps_its_pace_and_its_bound() {
 fn the_one_tag_that_means_empty_is_a_flow_like_others() {
     let mut connections = Connections::new(100, Timeouts::default());
     let zero = FlowHash { index: 0, tag: 0 };
-    assert_eq!(connections.lookup(zero, Signal::Data, seconds(0)), None);
+    assert_eq!(connections.look_up(zero, Signal::Data, seconds(0)), None);
     connections.insert(zero, REAL, Signal::Data, seconds(0));
-    assert_eq!(connections.lookup(zero, Signal::Data, seconds(0)), Some(REAL));
+    assert_eq!(connections.look_up(zero, Signal::Data, seconds(0)), Some(REAL));
     assert_eq!(connections.len(), 1);
 }
 
@@ -289,7 +315,8 @@ fn any_signal() -> impl Strategy<Value = Signal> {
 
 #[derive(Clone, Debug)]
 enum Step {
-    Packet(u32, Signal),
+    /// A flow's packet, which may be looked for in the first bucket first.
+    Packet(u32, Signal, bool),
     Remove(u32),
     Wait(u64),
     Tick,
@@ -297,7 +324,8 @@ enum Step {
 
 fn any_step() -> impl Strategy<Value = Step> {
     prop_oneof![
-        20 => (0_u32..120, any_signal()).prop_map(|(flow, signal)| Step::Packet(flow, signal)),
+        20 => (0_u32..120, any_signal(), any::<bool>())
+            .prop_map(|(flow, signal, first)| Step::Packet(flow, signal, first)),
         1 => (0_u32..120).prop_map(Step::Remove),
         4 => (0_u64..4000).prop_map(Step::Wait),
         3 => Just(Step::Tick),
@@ -318,14 +346,19 @@ proptest! {
         };
         let mut connections = Connections::new(capacity, timeouts);
         let mut model = Model::default();
+        let flows = (0..120).map(|n| (flow(n).tag, flow(n))).collect();
         let mut evicted = 0;
         let mut time = Duration::ZERO;
         for step in steps {
             let now = after(time);
             match step {
-                Step::Packet(n, signal) => {
+                Step::Packet(n, signal, first) => {
                     let flow = flow(n);
-                    let real = connections.lookup(flow, signal, now);
+                    let real = if first {
+                        connections.look_up(flow, signal, now)
+                    } else {
+                        connections.lookup(flow, signal, now)
+                    };
                     prop_assert_eq!(real, model.lookup(&timeouts, flow.tag, signal, now));
                     if real.is_none() {
                         let real = RealId::new(n as u16 % 5, 0);
@@ -354,6 +387,7 @@ proptest! {
             let counters = connections.counters();
             prop_assert_eq!(counters.evicted_closing + counters.evicted_live, evicted);
             prop_assert_eq!(counters.inserted, connections.len() as u64 + settled(counters));
+            connections.assert_counts_agree(&flows);
         }
 
         // Once all that is over was swept away, table and model are the same.
