@@ -37,13 +37,27 @@ fn fallback_ns() -> u64 {
 pub fn cycles_per_ns() -> f64 {
     static RATE: OnceLock<f64> = OnceLock::new();
     *RATE.get_or_init(|| {
-        let (start, first) = (Instant::now(), cycles());
+        let (start, first) = with_cycles(Instant::now);
         while start.elapsed() < Duration::from_millis(10) {
             std::hint::spin_loop();
         }
-        let (elapsed, count) = (start.elapsed().as_nanos() as f64, cycles().wrapping_sub(first) as f64);
-        (count / elapsed).max(f64::MIN_POSITIVE)
+        let (end, last) = with_cycles(Instant::now);
+        let count = last.wrapping_sub(first) as f64;
+        (count / (end - start).as_nanos() as f64).max(f64::MIN_POSITIVE)
     })
+}
+
+/// What a clock says, and the counter at the same moment: of several tries the one in which the least time has gone by
+/// meanwhile, for a thread may have to wait between the two.
+pub(crate) fn with_cycles<T>(clock: impl Fn() -> T) -> (T, u64) {
+    let tries = (0..4).map(|_| {
+        let before = cycles();
+        let said = clock();
+        let between = cycles().wrapping_sub(before);
+        (between, said, before.wrapping_add(between / 2))
+    });
+    let (_, said, count) = tries.min_by_key(|(between, ..)| *between).expect("there are tries");
+    (said, count)
 }
 
 #[cfg(test)]

@@ -24,6 +24,7 @@ pub(crate) mod spsc;
 pub(crate) use aes::Aes128;
 #[cfg(any(test, feature = "testing"))]
 pub use counting::CountingAllocator;
+pub(crate) use cycles::with_cycles;
 pub use cycles::{cycles, cycles_per_ns};
 pub use frame::Frame;
 pub(crate) use lanes::equal_lanes;

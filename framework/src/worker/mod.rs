@@ -1,5 +1,6 @@
 //! Workers: pinned threads that run packets to completion.
 
+mod clock;
 mod hand_over;
 mod huge_pages;
 mod idle;

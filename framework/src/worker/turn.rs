@@ -9,6 +9,7 @@ use crate::stage::{Pipeline, Probe, Snapshot};
 use crate::stats::{QueueCounters, WorkerCounters};
 use crate::time::Time;
 
+use super::clock::Clock;
 use super::hand_over::HandOver;
 
 /// Slots that stages may keep free at most, so that a batch still receives something.
@@ -35,6 +36,8 @@ pub(super) struct Turn<P> {
     budget: usize,
     tick_every: Duration,
     next_tick: Time,
+    clock: Clock,
+    /// Whether a port has a clock of its own.
     clocked: bool,
 }
 
@@ -61,6 +64,7 @@ impl<P: Pipeline> Turn<P> {
             egress,
             tick_every,
             next_tick: Time::ZERO,
+            clock: Clock::new(),
         }
     }
 
@@ -68,7 +72,7 @@ impl<P: Pipeline> Turn<P> {
     #[inline(always)]
     pub(super) fn turn(&mut self) -> usize {
         let start = cycles();
-        let now = self.now();
+        let now = self.time_at(start);
         let mut packets = 0;
         for lane in 0..self.lanes.len() {
             packets += self.receive(lane, now);
@@ -92,10 +96,10 @@ impl<P: Pipeline> Turn<P> {
         if self.clocked { Time::monotonic() } else { self.batch.now() }
     }
 
-    /// A port's own clock, where one has it, else the system's.
+    /// A port's own clock, where one has it, else the system's, when the counter stood at `count`.
     #[inline(always)]
-    pub(super) fn now(&self) -> Time {
-        if self.clocked { self.port_clock() } else { Time::monotonic() }
+    fn time_at(&mut self, count: u64) -> Time {
+        if self.clocked { self.port_clock() } else { self.clock.at(count) }
     }
 
     /// Of several captures the one that is behind says what time it is, until it ends.
@@ -231,7 +235,7 @@ impl<P: Pipeline> Turn<P> {
     /// all that was sent has left.
     pub(super) fn drain(&mut self) -> bool {
         let packets = self.turn();
-        let now = self.now();
+        let now = self.time_at(cycles());
         self.batch.begin(now, Origin::default());
         let mut probe = Probe::start(&mut self.counters.stages, false);
         let done = self.pipeline.drain(&mut self.batch, &mut probe);
