@@ -4,6 +4,7 @@ use std::fs;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use afx::port::carries_default_route;
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 
@@ -39,7 +40,7 @@ impl Card {
         );
         for interface in &self.interfaces {
             ensure!(
-                !has_default_route(&fs::read_to_string("/proc/net/route")?, interface),
+                !carries_default_route(interface),
                 "{interface} has the default route: this machine would not be reached any more"
             );
             sent(interface)?;
@@ -116,24 +117,4 @@ fn sent(interface: &str) -> Result<u64> {
     let path = format!("/sys/class/net/{interface}/statistics/tx_packets");
     let text = fs::read_to_string(&path).with_context(|| format!("{interface}: reading {path}"))?;
     text.trim().parse().with_context(|| format!("{path}: {text:?}"))
-}
-
-/// Whether the kernel's IPv4 routing table, in its own format, has a default route by an interface.
-fn has_default_route(table: &str, interface: &str) -> bool {
-    table.lines().skip(1).any(|line| {
-        let mut words = line.split_whitespace();
-        words.next() == Some(interface) && words.next() == Some("00000000")
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_way_to_the_machine_is_left_alone() {
-        let table = "Iface\tDestination\tGateway\neth0\t00000000\t0100000A\neth1\t0000000A\t00000000\n";
-        assert!(has_default_route(table, "eth0"));
-        assert!(!has_default_route(table, "eth1") && !has_default_route(table, "eth"));
-    }
 }

@@ -1,32 +1,48 @@
 //! Huge pages for the time of the measurements: without them testpmd takes more than three times as long.
 
 use std::fs;
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
 
 const SETTING: &str = "/proc/sys/vm/nr_hugepages";
 /// Enough for the largest tables, ours (8 million connections: 256 MiB) and the peers' (900,000 routes: 64 MiB and what
 /// they are kept in), one measurement at a time.
 const WANTED: u32 = 512;
 
-/// The machine's setting as it was, which comes back when this is dropped.
+/// More huge pages, until this is dropped or the process ends, whatever way it ends: the machine's setting as it was is
+/// then put back by a process that waits for nothing else.
 pub(crate) struct HugePages {
-    before: Option<u32>,
+    keeper: Option<Child>,
 }
 
 impl HugePages {
     /// Raises the number of huge pages where there are fewer, and says so where that fails.
     pub(crate) fn reserve() -> Self {
         let count = || fs::read_to_string(SETTING).ok().and_then(|text| text.trim().parse::<u32>().ok());
-        let before = count().filter(|before| *before < WANTED);
-        if before.is_some() {
-            let written = fs::write(SETTING, WANTED.to_string());
-            if written.is_err() || count() < Some(WANTED) {
-                eprintln!(
-                    "fewer than {WANTED} huge pages: ordinary ones for both sides, which testpmd suffers from most"
-                );
-            }
+        let Some(before) = count().filter(|before| *before < WANTED) else { return Self { keeper: None } };
+        let keeper = keeper(SETTING, before).inspect_err(|error| eprintln!("no huge pages: {error}")).ok();
+        let written = keeper.as_ref().map(|_| fs::write(SETTING, WANTED.to_string()));
+        if !matches!(written, Some(Ok(()))) || count() < Some(WANTED) {
+            eprintln!(
+                "fewer than {WANTED} huge pages: ordinary ones for both sides, which testpmd suffers from most"
+            );
         }
-        Self { before }
+        Self { keeper }
     }
+}
+
+/// A process that writes a number into a file when its input ends, as it does when this process is killed. Signals from
+/// the terminal, which it gets like this process, do not end it.
+fn keeper(file: &str, before: u32) -> std::io::Result<Child> {
+    let script = format!("trap '' INT TERM HUP QUIT; echo; read -r _; echo {before} >{file}");
+    let mut command = Command::new("sh");
+    command.args(["-c", &script]).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut keeper = command.spawn()?;
+    // It says when it ignores them.
+    if let Some(output) = keeper.stdout.take() {
+        BufReader::new(output).read_line(&mut String::new())?;
+    }
+    Ok(keeper)
 }
 
 /// How many are free.
@@ -38,9 +54,28 @@ pub(crate) fn free() -> u32 {
 
 impl Drop for HugePages {
     fn drop(&mut self) {
-        if let Some(before) = self.before {
-            // It was writable a moment ago, or it is as it was.
-            let _ = fs::write(SETTING, before.to_string());
+        if let Some(keeper) = &mut self.keeper {
+            // Its input ends, and so does it: by then the setting is as it was.
+            drop(keeper.stdin.take());
+            let _ = keeper.wait();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_setting_comes_back_when_the_process_is_gone_and_not_before() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        fs::write(file.path(), "512\n").unwrap();
+        let mut keeper = keeper(file.path().to_str().unwrap(), 7).unwrap();
+        let kill = Command::new("kill").args(["-INT", &keeper.id().to_string()]).status();
+        assert!(kill.unwrap().success());
+        assert_eq!(fs::read_to_string(file.path()).unwrap(), "512\n");
+        drop(keeper.stdin.take());
+        keeper.wait().unwrap();
+        assert_eq!(fs::read_to_string(file.path()).unwrap(), "7\n");
     }
 }

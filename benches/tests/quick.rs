@@ -44,6 +44,7 @@ fn every_measurement_runs() {
     let names: Vec<&str> = names.lines().collect();
     assert!(names.len() >= 18, "{names:?}");
     build("afx-lb");
+    build("afx-pktgen");
 
     let mut arguments = vec!["--quick", "--json", summary.to_str().unwrap()];
     arguments.extend(&names);

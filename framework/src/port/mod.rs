@@ -18,7 +18,7 @@ pub use pcap::{
     CaptureError, CaptureFormat, CaptureReader, CaptureWriter, Captured, Contents as CaptureContents,
     PcapPort,
 };
-pub use xdp::XdpPort;
+pub use xdp::{XdpPort, carries_default_route};
 
 pub use crate::xsk::{BusyPoll, Mode, ModeWanted};
 pub use afx_redirect::{AttachMode, Counters as RedirectCounters, OnStall, Protocol, Rule, Steering};

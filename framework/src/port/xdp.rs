@@ -173,8 +173,8 @@ impl XdpPort {
 /// Bytes that the kernel keeps free before each packet: `XDP_PACKET_HEADROOM` of `linux/bpf.h`.
 const XDP_HEADROOM: usize = 256;
 
-/// Whether the default route of this thread's network namespace leaves by `interface`.
-fn carries_default_route(interface: &str) -> bool {
+/// Whether a default route of this thread's network namespace, of IPv4 or of IPv6, leaves by `interface`.
+pub fn carries_default_route(interface: &str) -> bool {
     // /proc/net is the process's, which may be of another namespace than the thread.
     let read = |name| std::fs::read_to_string(format!("/proc/thread-self/net/{name}")).unwrap_or_default();
     let v4 = read("route").lines().any(|line| {
