@@ -1,4 +1,4 @@
-//! Time as the data path sees it: nanoseconds, read once per batch.
+//! Time as the data path sees it: nanoseconds, one time for each batch.
 
 use std::fmt;
 use std::ops::{Add, Sub};

@@ -69,7 +69,7 @@ pub struct Balancer {
     pub(super) walk: Option<Walk>,
 }
 
-/// What is known of a packet after the first look, and after the second who it went to. Half a cache line: what is
+/// What is known of a packet after the first look, and after the later ones who it went to. Half a cache line: what is
 /// rarely asked, the flow's addresses say, is read from the packet again.
 #[derive(Clone, Copy)]
 pub(super) struct Work {
@@ -224,7 +224,7 @@ impl Balancer {
         self.admit(slot, packet, &parsed, found, flow, signal, kind)
     }
 
-    /// Takes note of what the second look is to do.
+    /// Takes note of what the later looks are to do.
     #[inline(always)]
     #[allow(clippy::too_many_arguments, reason = "in a structure they would be in memory")]
     fn admit(

@@ -51,7 +51,7 @@ impl Together {
         }
     }
 
-    /// Whether there is something left to do after the second look at a batch.
+    /// Whether there is something left to do after the third look at a batch.
     #[inline(always)]
     pub(super) fn is_busy(&self) -> bool {
         self.later != 0 || self.arrived
@@ -112,7 +112,7 @@ impl Balancer {
         }
     }
 
-    /// After the second look: fragments without ports follow their first one, or wait for it.
+    /// After the third look: fragments without ports follow their first one, or wait for it.
     #[cold]
     pub(super) fn bring_together(&mut self, batch: &mut Batch) {
         for slot in Slots::new(std::mem::take(&mut self.together.later)) {

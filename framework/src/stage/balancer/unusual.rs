@@ -97,7 +97,7 @@ impl Balancer {
         }
     }
 
-    /// The second look at a packet that is not simply one of its flow's.
+    /// The third look at a packet that is not simply one of its flow's.
     #[cold]
     pub(super) fn forward_unusual(
         &mut self,
