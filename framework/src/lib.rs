@@ -10,6 +10,8 @@
 pub mod batch;
 #[cfg(feature = "control")]
 pub mod control;
+#[cfg(feature = "doctor")]
+pub mod doctor;
 mod error;
 pub mod lookup;
 pub mod mem;

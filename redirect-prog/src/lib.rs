@@ -56,6 +56,6 @@ pub use beat::Beat;
 pub use counters::{Counters, DecapCounters};
 pub use decap::{Decap, DecapOptions, OnFragment, TunnelEnds};
 pub use error::{Error, RuleError};
-pub use link::{AttachMode, Attached, Occupant, interface_index};
+pub use link::{AttachMode, Attached, Occupant, interface_index, occupant};
 pub use redirect::{OnStall, Options, Redirect};
 pub use steering::{Protocol, Rule, Steering};

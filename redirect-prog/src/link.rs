@@ -191,8 +191,9 @@ fn refused(ifindex: u32, mode: Attached, source: io::Error) -> Error {
     }
 }
 
-/// The program on the interface, if there is one and the kernel tells.
-fn occupant(ifindex: u32) -> Option<Occupant> {
+/// The XDP program on the interface of that index, if there is one and the kernel tells. Its name is told to those alone
+/// that have CAP_SYS_ADMIN.
+pub fn occupant(ifindex: u32) -> Option<Occupant> {
     let mut found = libbpf_sys::bpf_xdp_query_opts {
         sz: size_of::<libbpf_sys::bpf_xdp_query_opts>() as libbpf_sys::size_t,
         ..Default::default()

@@ -6,19 +6,32 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 /// `ETHTOOL_GCHANNELS` of `linux/ethtool.h`.
 const ETHTOOL_GCHANNELS: u32 = 0x3c;
 
-/// `struct ethtool_channels` of `linux/ethtool.h`.
+/// `struct ethtool_channels` of `linux/ethtool.h`: how many queues an interface has, and could have.
 #[repr(C)]
-#[derive(Default)]
-struct Channels {
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Channels {
     cmd: u32,
-    max_rx: u32,
-    max_tx: u32,
+    pub(crate) max_rx: u32,
+    pub(crate) max_tx: u32,
     max_other: u32,
-    max_combined: u32,
-    rx_count: u32,
-    tx_count: u32,
+    pub(crate) max_combined: u32,
+    pub(crate) rx_count: u32,
+    pub(crate) tx_count: u32,
     other_count: u32,
-    combined_count: u32,
+    pub(crate) combined_count: u32,
+}
+
+#[cfg(all(test, feature = "doctor"))]
+impl Channels {
+    /// Queues that both receive and send: so many of at most so many.
+    pub(crate) fn combined(combined_count: u32, max_combined: u32) -> Self {
+        Self { combined_count, max_combined, ..Self::default() }
+    }
+
+    /// Queues of which as many receive as others send.
+    pub(crate) fn separate(count: u32, most: u32) -> Self {
+        Self { rx_count: count, tx_count: count, max_rx: most, max_tx: most, ..Self::default() }
+    }
 }
 
 /// `struct ifreq` of `linux/if.h`: a name, and a union of 24 bytes.
@@ -64,9 +77,23 @@ struct Pointer<T>(*mut T, [u64; 2]);
 /// # Safety
 /// `command` is a structure of `linux/ethtool.h` that begins with its command's number, and has room for all that the
 /// kernel writes for that command.
-unsafe fn ethtool<T>(interface: &str, command: &mut T) -> io::Result<()> {
+pub(super) unsafe fn ethtool<T>(interface: &str, command: &mut T) -> io::Result<()> {
     // SAFETY: SIOCETHTOOL takes a pointer to a command's structure, which is as the caller vouches, and alive.
     unsafe { ask(interface, libc::SIOCETHTOOL, Pointer(command, [0; 2])) }.map(drop)
+}
+
+/// How many queues an interface has and could have; None where its driver does not say.
+///
+/// # Errors
+/// The kernel's; [`io::ErrorKind::InvalidInput`] for a name that is too long.
+pub(crate) fn channels(interface: &str) -> io::Result<Option<Channels>> {
+    let mut channels = Channels { cmd: ETHTOOL_GCHANNELS, ..Channels::default() };
+    // SAFETY: the structure of ETHTOOL_GCHANNELS.
+    match unsafe { ethtool(interface, &mut channels) } {
+        Ok(()) => Ok(Some(channels)),
+        Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 /// How many RX queues an interface has now, which may be fewer than its driver can have. 1 where the
@@ -75,13 +102,7 @@ unsafe fn ethtool<T>(interface: &str, command: &mut T) -> io::Result<()> {
 /// # Errors
 /// Of opening a socket; [`io::ErrorKind::InvalidInput`] for a name that is too long.
 pub(crate) fn rx_queues(interface: &str) -> io::Result<u32> {
-    let mut channels = Channels { cmd: ETHTOOL_GCHANNELS, ..Channels::default() };
-    // SAFETY: the structure of ETHTOOL_GCHANNELS.
-    match unsafe { ethtool(interface, &mut channels) } {
-        Ok(()) => Ok((channels.rx_count + channels.combined_count).max(1)),
-        Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => Ok(1),
-        Err(error) => Err(error),
-    }
+    Ok(channels(interface)?.map_or(1, |channels| (channels.rx_count + channels.combined_count).max(1)))
 }
 
 /// `ETHTOOL_GSET` of `linux/ethtool.h`, which every kernel answers from the newer settings.
@@ -149,7 +170,7 @@ fn driver_info(interface: &str) -> io::Result<DriverInfo> {
 }
 
 /// Text of a fixed length, up to its first zero byte.
-fn text(bytes: &[u8]) -> String {
+pub(super) fn text(bytes: &[u8]) -> String {
     let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
     String::from_utf8_lossy(&bytes[..end]).into_owned()
 }
@@ -167,11 +188,11 @@ pub(crate) fn driver(interface: &str) -> io::Result<String> {
 }
 
 /// `ETHTOOL_GSTRINGS` and `ETHTOOL_GSTATS` of `linux/ethtool.h`, and the set of strings that names the statistics.
-const ETHTOOL_GSTRINGS: u32 = 0x1b;
+pub(super) const ETHTOOL_GSTRINGS: u32 = 0x1b;
 const ETHTOOL_GSTATS: u32 = 0x1d;
 const ETH_SS_STATS: u32 = 1;
 /// Bytes of a name, and how many statistics are read at most: more than any driver has.
-const NAME: usize = 32;
+pub(super) const NAME: usize = 32;
 const STATISTICS: usize = 8192;
 
 /// `struct ethtool_gstrings` with room for the names.

@@ -20,6 +20,8 @@ pub(crate) mod anonymous;
 pub(crate) mod compare;
 mod cursor;
 mod error;
+#[cfg(feature = "doctor")]
+pub(crate) mod ethtool;
 pub(crate) mod far;
 pub(crate) mod frames;
 pub(crate) mod interface;

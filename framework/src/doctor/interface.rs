@@ -1,0 +1,98 @@
+//! Whether an interface is ready: up, with a fitting MTU, and held by nobody else.
+
+use afx_redirect::{Attached, Occupant};
+
+use super::facts::Facts;
+use super::peer::MTU_MOST;
+use super::{Finding, Remedy, Topic};
+
+const TOPIC: Topic = Topic::Interface;
+
+/// The longest IP packet that fits a frame of 2048 bytes, less XDP's 256 before it, Ethernet's header and a VLAN tag.
+pub(super) const FITS: u32 = 2048 - 256 - 14 - 4;
+
+/// The name of the program by which afx takes packets.
+const OURS: &str = "afx_redirect";
+
+pub(super) fn examine(facts: &Facts) -> Vec<Finding> {
+    let driver = if facts.driver.is_empty() { "none that has a name" } else { &facts.driver };
+    vec![state(facts), mtu(facts), program(facts), Finding::good(TOPIC, "driver", driver)]
+}
+
+fn state(facts: &Facts) -> Finding {
+    const NAME: &str = "state";
+    let name = &facts.name;
+    if !facts.link.is_up {
+        let remedy = Remedy::command(format!("ip link set {name} up"));
+        return Finding::fails(TOPIC, NAME, "it is down", "afx does not start on it").mend(remedy);
+    }
+    if !facts.link.has_carrier {
+        let why = "nothing comes in: look at the cable, or at the other end";
+        return Finding::better(TOPIC, NAME, "it is up, and has no carrier", why);
+    }
+    Finding::good(TOPIC, NAME, "it is up")
+}
+
+fn mtu(facts: &Facts) -> Finding {
+    const NAME: &str = "MTU";
+    let mtu = facts.link.mtu;
+    if mtu <= FITS {
+        return Finding::good(TOPIC, NAME, format!("{mtu} bytes"));
+    }
+    let what = format!("{mtu} bytes, and up to {FITS} fit a frame");
+    let refused = if mtu > MTU_MOST { "; many drivers refuse native XDP with such an MTU" } else { "" };
+    let why = format!("longer packets go to the kernel, counted as `oversize`{refused}");
+    let remedy = Remedy::command(format!("ip link set {} mtu {}", facts.name, mtu.min(1500)));
+    Finding::better(TOPIC, NAME, what, why).mend(remedy)
+}
+
+fn program(facts: &Facts) -> Finding {
+    const NAME: &str = "XDP program";
+    let Some(occupant) = &facts.occupant else { return Finding::good(TOPIC, NAME, "none") };
+    let Occupant { program_name, mode, .. } = occupant;
+    if program_name == OURS {
+        return Finding::good(TOPIC, NAME, format!("afx is at work here, in {mode} mode"));
+    }
+    let flag = match mode {
+        Attached::Native => "xdpdrv",
+        Attached::Generic => "xdpgeneric",
+        _ => "xdpoffload",
+    };
+    let why = "afx does not push another program aside: end the process that attached it; where it was attached without \
+               a process that holds it, take it off:";
+    let remedy = Remedy::command(format!("ip link set {} {flag} off", facts.name));
+    Finding::fails(TOPIC, NAME, occupant.to_string(), why).mend(remedy)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Verdict;
+    use super::super::facts::tests::{card, veth};
+    use super::*;
+
+    #[test]
+    fn an_interface_may_be_ready_or_not() {
+        assert!(examine(&card()).iter().all(|finding| finding.verdict == Verdict::Good));
+        let mut facts = veth();
+        facts.link.has_carrier = false;
+        assert_eq!(state(&facts).verdict, Verdict::CouldBeBetter);
+        facts.link.is_up = false;
+        assert_eq!(state(&facts).verdict, Verdict::WillNotWork);
+        assert_eq!(state(&facts).remedy.unwrap().command, "ip link set eth0 up");
+    }
+
+    #[test]
+    fn long_packets_do_not_fit() {
+        let mut facts = card();
+        for (bytes, verdict, refused) in [
+            (1500, Verdict::Good, false),
+            (1774, Verdict::Good, false),
+            (1775, Verdict::CouldBeBetter, false),
+            (9000, Verdict::CouldBeBetter, true),
+        ] {
+            facts.link.mtu = bytes;
+            let found = mtu(&facts);
+            assert_eq!((found.verdict, found.why.contains("refuse")), (verdict, refused), "{bytes}");
+        }
+    }
+}

@@ -1,0 +1,218 @@
+//! The kernel: what its version allows, what it was built with, and what it does against flaws of processors.
+
+use std::io;
+
+use super::files::Files;
+use super::{Finding, Remedy, Topic, Verdict};
+
+const TOPIC: Topic = Topic::Kernel;
+
+/// A kernel's release.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Release {
+    /// As `uname -r` says it.
+    pub(super) text: String,
+    /// Version and patch level, where the text begins with such.
+    version: Option<(u32, u32)>,
+}
+
+impl Release {
+    pub(super) fn of(files: &Files) -> Self {
+        let text = files.read("/proc/sys/kernel/osrelease").unwrap_or_else(|| "not known".into());
+        let mut numbers = text.split(|c: char| !c.is_ascii_digit()).map(str::parse);
+        let version = match (numbers.next(), numbers.next()) {
+            (Some(Ok(version)), Some(Ok(level))) => Some((version, level)),
+            _ => None,
+        };
+        Self { text, version }
+    }
+}
+
+/// The lowest that afx works on.
+const LOWEST: (u32, u32) = (6, 1);
+
+/// What later versions add.
+const ADDED: [((u32, u32), &str); 3] = [
+    ((6, 3), "drivers say what their XDP can do (6.3)"),
+    ((6, 4), "rings are mapped, which saves some 5 ns a packet (6.4)"),
+    ((6, 17), "more than 32 packets are sent by a system call in copy mode (6.17)"),
+];
+
+/// `af_xdp` is what came of opening a socket.
+pub(super) fn examine(files: &Files, release: &Release, af_xdp: io::Result<()>) -> Vec<Finding> {
+    let mut findings = vec![version(release), sockets(af_xdp), bpf(files)];
+    findings.extend(compiler(files));
+    findings.push(mitigations(files));
+    findings
+}
+
+fn version(release: &Release) -> Finding {
+    const NAME: &str = "version";
+    let text = &release.text;
+    let Some(version) = release.version else {
+        return Finding::better(TOPIC, NAME, text, "afx needs Linux 6.1 or later");
+    };
+    if version < LOWEST {
+        let why = "afx needs Linux 6.1 or later: install a newer kernel, from the distribution's backports for instance";
+        return Finding::fails(TOPIC, NAME, text, why);
+    }
+    let missing: Vec<_> =
+        ADDED.iter().filter(|(since, _)| version < *since).map(|(_, added)| *added).collect();
+    if missing.is_empty() {
+        return Finding::good(TOPIC, NAME, format!("{text}: it has all that afx makes use of"));
+    }
+    Finding::better(TOPIC, NAME, text, format!("with a newer kernel {}", missing.join("; ")))
+}
+
+fn sockets(opened: io::Result<()>) -> Finding {
+    const NAME: &str = "AF_XDP";
+    match opened {
+        Ok(()) => Finding::good(TOPIC, NAME, "a socket can be opened"),
+        // The kernel looks for the family first, and for the right after that.
+        Err(error) if error.raw_os_error() == Some(libc::EPERM) => Finding::good(
+            TOPIC,
+            NAME,
+            "it is in the kernel; this process may not open a socket, see CAP_NET_RAW",
+        ),
+        Err(error) if error.raw_os_error() == Some(libc::EAFNOSUPPORT) => Finding::fails(
+            TOPIC,
+            NAME,
+            "it is not in the kernel",
+            "afx is made of it: take a kernel that was built with CONFIG_XDP_SOCKETS",
+        ),
+        Err(error) => Finding::fails(TOPIC, NAME, "no socket can be opened", error.to_string()),
+    }
+}
+
+fn bpf(files: &Files) -> Finding {
+    const NAME: &str = "BPF";
+    // The file is there if and only if the system call is.
+    if files.read("/proc/sys/kernel/unprivileged_bpf_disabled").is_some() {
+        return Finding::good(TOPIC, NAME, "programs can be loaded, with the rights for it");
+    }
+    if files.read("/proc/sys/kernel/osrelease").is_none() {
+        return Finding::better(TOPIC, NAME, "not known", "/proc/sys cannot be read");
+    }
+    let why = "the redirect program cannot be loaded: take a kernel that was built with CONFIG_BPF_SYSCALL";
+    Finding::fails(TOPIC, NAME, "it is not in the kernel", why)
+}
+
+/// Nothing where it cannot be seen: network namespaces other than the first do not show it.
+fn compiler(files: &Files) -> Option<Finding> {
+    const NAME: &str = "BPF compiler";
+    Some(match files.number("/proc/sys/net/core/bpf_jit_enable")? {
+        0 => Finding::better(TOPIC, NAME, "off", "the redirect program is interpreted, for every packet")
+            .mend(Remedy::command("sysctl net.core.bpf_jit_enable=1")),
+        _ => Finding::good(TOPIC, NAME, "on"),
+    })
+}
+
+/// Those that make every system call or indirect call dearer: the file's name, words in it, and what that is.
+const DEAR: [(&str, &str, &str); 7] = [
+    ("meltdown", "PTI", "page tables changed at each system call"),
+    ("spectre_v2", "Retpolines", "retpolines"),
+    ("spectre_v2", "Mitigation: IBRS", "IBRS at each system call"),
+    ("retbleed", "Mitigation", "returns made safe"),
+    ("mds", "Clear CPU buffers", "buffers cleared at each system call"),
+    ("mmio_stale_data", "Clear CPU buffers", "buffers cleared at each system call"),
+    ("spec_rstack_overflow", "Mitigation", "returns made safe"),
+];
+
+fn mitigations(files: &Files) -> Finding {
+    const NAME: &str = "mitigations";
+    let folder = "/sys/devices/system/cpu/vulnerabilities";
+    let mut dear: Vec<String> = Vec::new();
+    for (flaw, words, what) in DEAR {
+        let text = files.read(&format!("{folder}/{flaw}")).unwrap_or_default();
+        if text.contains(words) {
+            dear.push(format!("{flaw}: {what}"));
+        }
+    }
+    if dear.is_empty() {
+        return Finding::of(Verdict::Good, TOPIC, NAME, "none that makes system calls dear", "");
+    }
+    let why = "packets in copy mode cost system calls, and each costs more for it. Only where nothing but trusted \
+               programs runs on the machine, from the next boot on:";
+    let command = "sed -i 's/^GRUB_CMDLINE_LINUX=\"/&mitigations=off /' /etc/default/grub && update-grub";
+    Finding::better(TOPIC, NAME, dear.join("; "), why).mend(Remedy::command(command))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn release(text: &'static str) -> Release {
+        Release::of(&Files::captured([("/proc/sys/kernel/osrelease", text)]))
+    }
+
+    #[test]
+    fn versions_are_told_apart() {
+        let verdict = |text| version(&release(text)).verdict;
+        assert_eq!(verdict("5.10.0-32-amd64\n"), Verdict::WillNotWork);
+        assert_eq!(verdict("6.0.19"), Verdict::WillNotWork);
+        assert_eq!(verdict("6.1.0-37-amd64"), Verdict::CouldBeBetter);
+        assert_eq!(verdict("6.17-rc1"), Verdict::Good);
+        assert_eq!(verdict("6.18.5"), Verdict::Good);
+        assert_eq!(verdict("10.0"), Verdict::Good);
+        assert_eq!(verdict("unheard of"), Verdict::CouldBeBetter);
+        let why = version(&release("6.12.43+deb13-cloud-amd64")).why;
+        assert!(why.contains("6.17") && !why.contains("6.4"), "{why}");
+    }
+
+    #[test]
+    fn what_the_kernel_was_not_built_with_is_said() {
+        let error = |code| sockets(Err(io::Error::from_raw_os_error(code)));
+        assert_eq!(error(libc::EAFNOSUPPORT).verdict, Verdict::WillNotWork);
+        assert!(error(libc::EAFNOSUPPORT).why.contains("CONFIG_XDP_SOCKETS"));
+        assert_eq!(error(libc::EPERM).verdict, Verdict::Good);
+        assert_eq!(error(libc::ENFILE).verdict, Verdict::WillNotWork);
+        let without = Files::captured([("/proc/sys/kernel/osrelease", "6.6.0")]);
+        assert_eq!(bpf(&without).verdict, Verdict::WillNotWork);
+        assert_eq!(bpf(&Files::captured([])).verdict, Verdict::CouldBeBetter);
+        assert_eq!(compiler(&without), None);
+        let interpreted = Files::captured([("/proc/sys/net/core/bpf_jit_enable", "0\n")]);
+        assert_eq!(compiler(&interpreted).unwrap().verdict, Verdict::CouldBeBetter);
+    }
+
+    #[test]
+    fn mitigations_of_several_processors() {
+        let at = |name: &'static str, text: &'static str| (name, text);
+        // A Skylake of 2015, a Sapphire Rapids, an EPYC of the second generation.
+        let skylake = Files::captured([
+            at("/sys/devices/system/cpu/vulnerabilities/meltdown", "Mitigation: PTI"),
+            at(
+                "/sys/devices/system/cpu/vulnerabilities/spectre_v2",
+                "Mitigation: IBRS; IBPB: conditional; RSB filling",
+            ),
+            at(
+                "/sys/devices/system/cpu/vulnerabilities/mds",
+                "Mitigation: Clear CPU buffers; SMT vulnerable",
+            ),
+        ]);
+        let found = mitigations(&skylake);
+        assert_eq!(found.verdict, Verdict::CouldBeBetter);
+        for part in ["meltdown", "IBRS", "mds"] {
+            assert!(found.what.contains(part), "{}", found.what);
+        }
+        let rapids = Files::captured([
+            at("/sys/devices/system/cpu/vulnerabilities/meltdown", "Not affected"),
+            at(
+                "/sys/devices/system/cpu/vulnerabilities/spectre_v2",
+                "Mitigation: Enhanced / Automatic IBRS; IBPB: conditional; PBRSB-eIBRS: SW sequence; BHI: BHI_DIS_S",
+            ),
+            at("/sys/devices/system/cpu/vulnerabilities/mds", "Not affected"),
+        ]);
+        assert_eq!(mitigations(&rapids).verdict, Verdict::Good);
+        let epyc = Files::captured([
+            at(
+                "/sys/devices/system/cpu/vulnerabilities/retbleed",
+                "Mitigation: untrained return thunk; SMT enabled",
+            ),
+            at(
+                "/sys/devices/system/cpu/vulnerabilities/spectre_v2",
+                "Mitigation: Retpolines; IBPB: conditional",
+            ),
+        ]);
+        assert_eq!(mitigations(&epyc).what, "spectre_v2: retpolines; retbleed: returns made safe");
+    }
+}

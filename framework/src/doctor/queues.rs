@@ -1,0 +1,235 @@
+//! Queues, their rings and interrupts, and which memory is near.
+
+use std::fmt::Write as _;
+
+use super::facts::Facts;
+use super::files::{Files, list, written};
+use super::peer::Peer;
+use super::{Finding, Remedy, Topic};
+use crate::xsk::ethtool::Rings;
+use crate::xsk::interface::Channels;
+
+const TOPIC: Topic = Topic::Interface;
+
+/// `cores` are those that workers may run on.
+pub(super) fn examine(files: &Files, facts: &Facts, cores: &[usize]) -> Vec<Finding> {
+    let mut findings = vec![queues(facts, cores.len() as u32), rings(facts)];
+    findings.extend(sending(facts, files));
+    findings.extend([interrupts(files, facts), node(files, facts, cores), polling(files, facts)]);
+    findings
+}
+
+fn queues(facts: &Facts, cores: u32) -> Finding {
+    const NAME: &str = "queues";
+    let now = facts.rx_queues();
+    let Some(channels) = facts.channels else {
+        return Finding::good(TOPIC, NAME, "1; the driver does not say more");
+    };
+    let most = most(&channels);
+    let what = format!("{now} of up to {most}");
+    let kind = if channels.max_combined > 0 { "combined" } else { "rx" };
+    // More than there are cores are no use.
+    let wanted = most.min(cores.max(1));
+    let mut command = format!("ethtool -L {} {kind} {wanted}", facts.name);
+    // What a veth receives on a queue is sent on the one of the same number.
+    if let Some(Peer::Seen(peer)) = &facts.peer {
+        let _ = write!(command, " && {}ethtool -L {} tx {wanted}", peer.reach, peer.name);
+    }
+    let remedy = Remedy::command(command);
+    if now < wanted {
+        let why = format!("as many workers as queues can work, and there are {cores} cores");
+        return Finding::better(TOPIC, NAME, what, why).mend(remedy);
+    }
+    if now > cores.max(1) && now > wanted {
+        let why = format!("{cores} cores serve them: several a worker, and packets are spread thinly");
+        return Finding::better(TOPIC, NAME, what, why).mend(remedy);
+    }
+    Finding::good(TOPIC, NAME, what)
+}
+
+fn most(channels: &Channels) -> u32 {
+    (channels.max_rx + channels.max_combined).max(1)
+}
+
+fn rings(facts: &Facts) -> Finding {
+    const NAME: &str = "rings";
+    let Some(Rings { rx, rx_max, tx, tx_max, .. }) = facts.rings else {
+        return Finding::good(TOPIC, NAME, "the driver has none to set");
+    };
+    let what = format!("{rx} of up to {rx_max} packets to receive, {tx} of up to {tx_max} to send");
+    if rx >= rx_max && tx >= tx_max {
+        return Finding::good(TOPIC, NAME, what);
+    }
+    // More than afx has of its own would be no use.
+    let (rx_wanted, tx_wanted) = (rx_max.min(2048), tx_max.min(2048));
+    if rx >= rx_wanted && tx >= tx_wanted {
+        return Finding::good(TOPIC, NAME, what);
+    }
+    let why = "bursts that are longer are dropped by the card; setting them takes the link down for a moment";
+    let command = format!("ethtool -G {} rx {} tx {}", facts.name, rx.max(rx_wanted), tx.max(tx_wanted));
+    Finding::better(TOPIC, NAME, what, why).mend(Remedy::command(command))
+}
+
+/// virtio sends XDP frames on queues of their own, one a core, where it has them to spare (`virtnet_xdp_set` in
+/// `drivers/net/virtio_net.c`).
+fn sending(facts: &Facts, files: &Files) -> Option<Finding> {
+    const NAME: &str = "queues to send";
+    let channels = facts.channels.filter(|_| facts.driver == "virtio_net")?;
+    let cores = list(&files.read("/sys/devices/system/cpu/possible").unwrap_or_default()).len().max(1) as u32;
+    let (now, most) = (channels.combined_count, channels.max_combined);
+    if most >= now + cores {
+        return Some(Finding::good(TOPIC, NAME, "each core has one of its own for XDP"));
+    }
+    let what = format!("{most} in all, of which the kernel uses {now}");
+    let why = format!(
+        "{cores} more would give each core one of its own: without, XDP shares them with the kernel under a lock. The \
+         host sets how many there are (QEMU: `queues=` of the netdev, and `vectors=`)"
+    );
+    Some(Finding::better(TOPIC, NAME, what, why))
+}
+
+/// The interrupts of an interface, and on which cores each of them comes.
+fn interrupts_of(files: &Files, interface: &str) -> Vec<(u32, Vec<usize>)> {
+    let device = format!("/sys/class/net/{interface}/device");
+    // A virtio card's belong to the PCI device above it.
+    let numbers = [format!("{device}/msi_irqs"), format!("{device}/../msi_irqs")]
+        .into_iter()
+        .map(|folder| files.names(&folder))
+        .find(|names| !names.is_empty())
+        .unwrap_or_default();
+    let mut numbers: Vec<u32> = numbers.iter().filter_map(|name| name.parse().ok()).collect();
+    numbers.sort_unstable();
+    let handled_as = |number: &u32, test: &dyn Fn(&str) -> bool| {
+        files.names(&format!("/proc/irq/{number}")).iter().any(|name| test(name))
+    };
+    // Where queues have interrupts of their own, the one with the bare name of the interface is for changes of the link.
+    let own = |name: &str| is_queue(name) && name != interface;
+    let only_bare = !numbers.iter().any(|number| handled_as(number, &own));
+    numbers.retain(|number| handled_as(number, &|name| own(name) || only_bare && is_queue(name)));
+    let cores = |number: &u32| {
+        let read = |name| files.read(&format!("/proc/irq/{number}/{name}")).map(|text| list(&text));
+        let effective = read("effective_affinity_list").filter(|cores| !cores.is_empty());
+        effective.or_else(|| read("smp_affinity_list")).unwrap_or_default()
+    };
+    numbers.into_iter().map(|number| (number, cores(&number))).collect()
+}
+
+/// Whether an interrupt's handler, by the name that its driver gave it, is for packets.
+fn is_queue(handler: &str) -> bool {
+    const SETTINGS: [&str; 8] = [
+        "affinity_hint",
+        "effective_affinity",
+        "effective_affinity_list",
+        "node",
+        "smp_affinity",
+        "smp_affinity_list",
+        "spurious",
+        "default_smp_affinity",
+    ];
+    let others = ["config", "mbx", "misc", "async", "cmd", "ctrl", "control"];
+    !SETTINGS.contains(&handler) && !others.iter().any(|other| handler.contains(other))
+}
+
+fn interrupts(files: &Files, facts: &Facts) -> Finding {
+    const NAME: &str = "interrupts";
+    let found = interrupts_of(files, &facts.name);
+    if found.is_empty() {
+        let what = match facts.driver.as_str() {
+            "veth" => "none: packets come on the core of whoever sends them",
+            _ => "none that can be seen",
+        };
+        return Finding::good(TOPIC, NAME, what);
+    }
+    let mut cores: Vec<usize> = found.iter().flat_map(|(_, cores)| cores.iter().copied()).collect();
+    cores.sort_unstable();
+    cores.dedup();
+    let what = format!("{} of the queues, on cores {}", found.len(), written(&cores));
+    let (first, _) = found[0];
+    let near = node_cores(files, &facts.name);
+    if let Some((node, near)) = &near
+        && cores.iter().any(|core| !near.contains(core))
+    {
+        let why = format!("the card is at NUMA node {node}, whose cores are {}", written(near));
+        let command =
+            format!("echo {} > /proc/irq/{first}/smp_affinity_list # and the others", written(near));
+        return Finding::better(TOPIC, NAME, what, why).mend(Remedy::command(command));
+    }
+    let online = list(&files.read("/sys/devices/system/cpu/online").unwrap_or_default());
+    if cores.len() == 1 && facts.rx_queues() > 1 && online.len() > 1 {
+        let why =
+            "one core does the kernel's work for all queues: give each queue's interrupt a core of its own";
+        let command = format!("echo {} > /proc/irq/{first}/smp_affinity_list # and so on", online[1]);
+        return Finding::better(TOPIC, NAME, what, why).mend(Remedy::command(command));
+    }
+    Finding::good(TOPIC, NAME, what)
+}
+
+/// The NUMA node that a card is at, and the node's cores; None on machines that have but one.
+fn node_cores(files: &Files, interface: &str) -> Option<(i64, Vec<usize>)> {
+    let nodes = list(&files.read("/sys/devices/system/node/online")?);
+    if nodes.len() < 2 {
+        return None;
+    }
+    let device = format!("/sys/class/net/{interface}/device");
+    let node = files.number(&format!("{device}/numa_node")).or_else(|| {
+        files.number(&format!("{device}/../numa_node")) // virtio
+    })?;
+    let cores = files.read(&format!("/sys/devices/system/node/node{node}/cpulist"))?;
+    (node >= 0).then(|| (node, list(&cores)))
+}
+
+fn node(files: &Files, facts: &Facts, cores: &[usize]) -> Finding {
+    const NAME: &str = "NUMA";
+    let Some((node, near)) = node_cores(files, &facts.name) else {
+        return Finding::good(TOPIC, NAME, "all memory is equally near");
+    };
+    let usable: Vec<_> = cores.iter().copied().filter(|core| near.contains(core)).collect();
+    let what = format!("the card is at node {node}, with cores {}", written(&near));
+    if usable.is_empty() {
+        let why = "this process may run on none of them: each packet crosses from one processor to the other; \
+                   start it there:";
+        let command = format!("numactl --cpunodebind={node} --membind={node} COMMAND");
+        return Finding::better(TOPIC, NAME, what, why).mend(Remedy::command(command));
+    }
+    let folder = format!("/sys/devices/system/node/node{node}/hugepages");
+    let free = files
+        .names(&folder)
+        .iter()
+        .filter_map(|size| files.number(&format!("{folder}/{size}/free_hugepages")))
+        .sum::<i64>();
+    if free == 0 {
+        let why = "there is no huge page free at that node";
+        let command = format!("echo 64 > {folder}/hugepages-2048kB/nr_hugepages");
+        return Finding::better(TOPIC, NAME, what, why).mend(Remedy::command(command));
+    }
+    Finding::good(TOPIC, NAME, format!("{what}; name them as `cores` of the workers"))
+}
+
+/// What keeps a queue's interrupts off while a worker polls it (`Documentation/networking/napi.rst`).
+const DEFER: &str = "napi_defer_hard_irqs";
+const TIMEOUT: &str = "gro_flush_timeout";
+
+fn polling(files: &Files, facts: &Facts) -> Finding {
+    const NAME: &str = "busy polling";
+    let folder = format!("/sys/class/net/{}", facts.name);
+    let number = |name: &str| files.number(&format!("{folder}/{name}"));
+    // /sys may be of another network namespace, which has another interface of this name or none.
+    if number("ifindex") != Some(facts.index.into()) {
+        let why = "/sys is of another network namespace: look from `ip netns exec`";
+        return Finding::better(TOPIC, NAME, "not known", why);
+    }
+    let (Some(defer), Some(timeout)) = (number(DEFER), number(TIMEOUT)) else {
+        return Finding::good(TOPIC, NAME, "the kernel has nothing to set");
+    };
+    let what = format!("{DEFER} {defer}, {TIMEOUT} {timeout}");
+    if defer > 0 && timeout > 0 {
+        return Finding::good(TOPIC, NAME, what);
+    }
+    let why = "interrupts go on while workers poll, and take turns with them";
+    let remedy = Remedy::settings(&facts.name, &[(DEFER, "2"), (TIMEOUT, "200000")]);
+    Finding::better(TOPIC, NAME, what, why).mend(remedy)
+}
+
+#[cfg(test)]
+#[path = "queues_tests.rs"]
+mod tests;

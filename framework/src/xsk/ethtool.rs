@@ -1,0 +1,215 @@
+//! Rings and offloads of an interface, and whether the kernel has AF_XDP at all.
+
+use std::io;
+use std::os::fd::{FromRawFd, OwnedFd};
+
+use super::interface::{ETHTOOL_GSTRINGS, NAME, ethtool, text};
+
+/// `ETHTOOL_GRINGPARAM` of `linux/ethtool.h`.
+const ETHTOOL_GRINGPARAM: u32 = 0x10;
+
+/// `struct ethtool_ringparam` of `linux/ethtool.h`: packets that the rings of each queue hold, and could hold.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Rings {
+    cmd: u32,
+    pub(crate) rx_max: u32,
+    others_max: [u32; 2],
+    pub(crate) tx_max: u32,
+    pub(crate) rx: u32,
+    others: [u32; 2],
+    pub(crate) tx: u32,
+}
+
+#[cfg(test)]
+impl Rings {
+    /// Rings that hold so many of at most so many.
+    pub(crate) fn of((rx, rx_max): (u32, u32), (tx, tx_max): (u32, u32)) -> Self {
+        Self { rx_max, tx_max, rx, tx, ..Self::default() }
+    }
+}
+
+/// The rings of an interface's queues; None where its driver does not say.
+///
+/// # Errors
+/// The kernel's.
+pub(crate) fn rings(interface: &str) -> io::Result<Option<Rings>> {
+    let mut rings = Rings { cmd: ETHTOOL_GRINGPARAM, ..Rings::default() };
+    // SAFETY: the structure of ETHTOOL_GRINGPARAM.
+    match unsafe { ethtool(interface, &mut rings) } {
+        Ok(()) => Ok(Some(rings)),
+        Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// `ETHTOOL_GSSET_INFO`, `ETHTOOL_GFEATURES` and `ETHTOOL_SFEATURES` of `linux/ethtool.h`, and the set of strings that
+/// names the features.
+const ETHTOOL_GSSET_INFO: u32 = 0x37;
+const ETHTOOL_GFEATURES: u32 = 0x3a;
+const ETHTOOL_SFEATURES: u32 = 0x3b;
+const ETH_SS_FEATURES: u32 = 4;
+/// Features are kept in blocks of 32 bits. The kernel has two of them, and its type for them has room for no more.
+const BLOCKS: usize = 8;
+const FEATURES: usize = BLOCKS * 32;
+
+/// `struct ethtool_sset_info`, asked for one set.
+#[repr(C)]
+struct SetInfo {
+    cmd: u32,
+    reserved: u32,
+    mask: u64,
+    count: u32,
+}
+
+/// `struct ethtool_gstrings` with room for the names of features.
+#[repr(C)]
+struct Names {
+    cmd: u32,
+    set: u32,
+    count: u32,
+    names: [[u8; NAME]; FEATURES],
+}
+
+/// `struct ethtool_get_features_block`.
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+struct State {
+    available: u32,
+    requested: u32,
+    active: u32,
+    never_changed: u32,
+}
+
+/// `struct ethtool_gfeatures`.
+#[repr(C)]
+struct States {
+    cmd: u32,
+    blocks: u32,
+    states: [State; BLOCKS],
+}
+
+/// `struct ethtool_sfeatures`: for each block, which features are meant, and what is wanted of them.
+#[repr(C)]
+struct Wanted {
+    cmd: u32,
+    blocks: u32,
+    wanted: [[u32; 2]; BLOCKS],
+}
+
+/// An offload of an interface.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Feature {
+    /// The kernel's number of it.
+    number: usize,
+    /// The kernel's name of it: `rx-lro`.
+    pub(crate) name: String,
+    pub(crate) active: bool,
+    /// Whether the driver can turn it on and off.
+    pub(crate) changeable: bool,
+}
+
+#[cfg(test)]
+impl Feature {
+    pub(crate) fn of(name: &str, active: bool, changeable: bool) -> Self {
+        Self { number: 0, name: name.into(), active, changeable }
+    }
+}
+
+/// The offloads of an interface, in the kernel's order.
+///
+/// # Errors
+/// The kernel's.
+pub(crate) fn features(interface: &str) -> io::Result<Vec<Feature>> {
+    let mut info = SetInfo { cmd: ETHTOOL_GSSET_INFO, reserved: 0, mask: 1 << ETH_SS_FEATURES, count: 0 };
+    // SAFETY: the structure of ETHTOOL_GSSET_INFO, which asks for one number.
+    unsafe { ethtool(interface, &mut info) }?;
+    if info.mask == 0 || info.count as usize > FEATURES {
+        return Err(io::ErrorKind::Unsupported.into());
+    }
+    let mut names = Box::new(Names {
+        cmd: ETHTOOL_GSTRINGS,
+        set: ETH_SS_FEATURES,
+        count: info.count,
+        names: [[0; NAME]; FEATURES],
+    });
+    // SAFETY: the structure of ETHTOOL_GSTRINGS. How many names there are is fixed when the kernel is built, and
+    // checked above.
+    unsafe { ethtool(interface, &mut *names) }?;
+    let states = states(interface)?;
+    let feature = |(number, name): (usize, &[u8; NAME])| {
+        let (state, bit) = (states.states[number / 32], 1 << (number % 32));
+        Feature {
+            number,
+            name: text(name),
+            active: state.active & bit != 0,
+            changeable: state.available & !state.never_changed & bit != 0,
+        }
+    };
+    let named = names.names.iter().take(names.count.min(info.count) as usize).enumerate();
+    Ok(named.map(feature).filter(|feature| !feature.name.is_empty()).collect())
+}
+
+/// What each feature is like, and how many blocks of them the kernel has.
+fn states(interface: &str) -> io::Result<States> {
+    let mut states =
+        States { cmd: ETHTOOL_GFEATURES, blocks: BLOCKS as u32, states: [State::default(); BLOCKS] };
+    // SAFETY: the structure of ETHTOOL_GFEATURES, with room for as many blocks as it says.
+    unsafe { ethtool(interface, &mut states) }?;
+    Ok(states)
+}
+
+/// Turns an offload on or off, by the kernel's name of it.
+///
+/// # Errors
+/// The kernel's; [`io::ErrorKind::NotFound`] where it knows none of that name, [`io::ErrorKind::Unsupported`] where the
+/// driver has left it as it was.
+pub(crate) fn set_feature(interface: &str, name: &str, on: bool) -> io::Result<()> {
+    let found = features(interface)?.into_iter().find(|feature| feature.name == name);
+    let number = found.ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?.number;
+    // The kernel takes just as many blocks as it has.
+    let blocks = states(interface)?.blocks;
+    let mut wanted = Wanted { cmd: ETHTOOL_SFEATURES, blocks, wanted: [[0; 2]; BLOCKS] };
+    let bit = 1 << (number % 32);
+    wanted.wanted[number / 32] = [bit, if on { bit } else { 0 }];
+    // SAFETY: the structure of ETHTOOL_SFEATURES, which the kernel reads.
+    unsafe { ethtool(interface, &mut wanted) }?;
+    let is_as_wanted = |feature: &Feature| feature.name == name && feature.active == on;
+    if features(interface)?.iter().any(is_as_wanted) {
+        return Ok(());
+    }
+    Err(io::Error::new(io::ErrorKind::Unsupported, "the driver has left it as it was"))
+}
+
+/// Whether the kernel has AF_XDP sockets; a process that lacks the rights for one is told so by an error of its own.
+///
+/// # Errors
+/// The kernel's.
+pub(crate) fn open_af_xdp() -> io::Result<()> {
+    // SAFETY: a plain socket call; the descriptor that it returns is ours alone, and closed at once.
+    unsafe {
+        let fd = libc::socket(libc::AF_XDP, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0);
+        if fd < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        drop(OwnedFd::from_raw_fd(fd));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn loopback_has_offloads_and_no_rings() {
+        let features = features("lo").unwrap();
+        let find = |name: &str| features.iter().find(|feature| feature.name == name).unwrap();
+        assert!(find("rx-gro").changeable, "{features:?}");
+        // It is its own sender: what it does not finish, nobody misses.
+        assert!(!find("tx-checksum-ip-generic").changeable && find("tx-checksum-ip-generic").active);
+        assert_eq!(rings("lo").unwrap(), None);
+        assert!(super::features("no-such-link").is_err() && rings("no-such-link").is_err());
+        assert_eq!(set_feature("lo", "no-such-feature", true).unwrap_err().kind(), io::ErrorKind::NotFound);
+    }
+}
