@@ -4,6 +4,7 @@ mod check;
 mod config;
 mod control;
 mod demo;
+mod doctor;
 mod log;
 mod manual;
 mod notify;
@@ -65,6 +66,11 @@ enum Command {
     ///
     /// Needs root and nginx. Takes about 15 seconds; touches nothing of this machine's network, leaves nothing behind.
     Demo(demo::Options),
+    /// Looks at this machine and at an interface: says what is good, what could be better and what will not work, and the
+    /// command that mends it. Changes nothing unless told to.
+    ///
+    /// The status is 0 where nothing stands in the way, 1 where something will not work, 2 where that cannot be found out.
+    Doctor(doctor::Options),
     /// Says how a running balancer goes: traffic, drops, workers, VIPs, health, and what is wrong.
     Status {
         #[command(flatten)]
@@ -101,9 +107,9 @@ enum Command {
 
 fn main() -> ExitCode {
     let Arguments { log_format, command } = Arguments::parse();
-    // The demo says itself what happens; a line in between would break its table.
+    // The demo and the doctor say themselves what happens; a line in between would break their tables.
     let level = match command {
-        Command::Demo(_) => "error",
+        Command::Demo(_) | Command::Doctor(_) => "error",
         Command::Replay(_) => "warn",
         _ => "info",
     };
@@ -113,6 +119,7 @@ fn main() -> ExitCode {
         Command::Check { config, json } => check::run(&config, json),
         Command::Replay(options) => replay::run(&options),
         Command::Demo(options) => demo::run(&options),
+        Command::Doctor(options) => doctor::run(&options),
         Command::Status { options } => client::run(&options, &Ask::Status {}),
         Command::Ctl { options, command } => client::run(&options, &command.into()),
         Command::Explain { options, flow } => client::run(&options, &flow.into()),

@@ -72,9 +72,18 @@ fn the_manual_has_a_page_for_each_command() {
     let pages = folder.path().join("man1");
     let output = afx_lb(&["man", pages.to_str().expect("a UTF-8 path")]);
     assert!(output.status.success(), "{}", error(&output));
-    for command in
-        ["", "-run", "-check", "-status", "-explain", "-ctl", "-ctl-reals", "-ctl-real-drain", "-ctl-vip-add"]
-    {
+    for command in [
+        "",
+        "-run",
+        "-check",
+        "-doctor",
+        "-status",
+        "-explain",
+        "-ctl",
+        "-ctl-reals",
+        "-ctl-real-drain",
+        "-ctl-vip-add",
+    ] {
         let page = std::fs::read_to_string(pages.join(format!("afx-lb{command}.1")))
             .unwrap_or_else(|error| panic!("{command}: {error}"));
         assert!(page.contains(&format!(".TH afx-lb{command} 1")), "{page}");
