@@ -7,6 +7,7 @@
 mod common;
 
 use std::net::UdpSocket;
+use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 
 use afx_redirect::{Decap, DecapOptions};
@@ -306,6 +307,29 @@ fn rights_that_are_missing() {
     let report = Report::of(&output, 1);
     for name in ["generic XDP, tried", "copy, tried"] {
         assert_eq!(report.verdict(name), "will_not_work", "{name}");
+    }
+}
+
+#[test]
+fn a_user_gets_what_is_missing_by_the_command_that_is_said() {
+    let net = Net::new("doctor-nobody", 1);
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let program = folder.path().join("afx-lb");
+    // By a process of its own: one that another test has just forked would hold the file open for writing.
+    net.host.command("cp").arg(PROGRAM).arg(&program).check().unwrap();
+    let as_nobody = |options: &[&str], status| {
+        let command = net.host.command("setpriv").args(["--reuid=65534", "--clear-groups"]).arg(&program);
+        Report::of(&command.args(["doctor", "eth0", "--json"]).args(options).output().unwrap(), status)
+    };
+    let report = as_nobody(&[], 1);
+    for name in ["CAP_NET_ADMIN", "CAP_NET_RAW", "CAP_BPF", "CAP_PERFMON"] {
+        assert_eq!(report.verdict(name), "will_not_work", "{name}");
+    }
+    net.host.command("sh").args(["-c", report.remedy("CAP_BPF")]).check().unwrap();
+    let report = as_nobody(&["--try"], 0);
+    for name in ["capabilities", "locked memory", "native XDP, tried", "copy, tried"] {
+        assert_eq!(report.verdict(name), "good", "{name}");
     }
 }
 

@@ -54,7 +54,7 @@ pub(super) fn examine(files: &Files, workers: u32) -> Vec<Finding> {
         findings.push(Finding::good(TOPIC, "capabilities", names.join(", ")));
     }
     findings.extend(user_namespace(files));
-    findings.push(locked_memory(files, has(IPC_LOCK), workers));
+    findings.push(locked_memory(files, has(IPC_LOCK), bounding >> IPC_LOCK & 1 == 1, workers));
     findings
 }
 
@@ -76,7 +76,8 @@ fn user_namespace(files: &Files) -> Option<Finding> {
     Some(Finding::fails(TOPIC, "user namespace", "this process is in one of its own", why))
 }
 
-fn locked_memory(files: &Files, unlimited: bool, workers: u32) -> Finding {
+/// `unlimited` is whether the process has CAP_IPC_LOCK, `could_be` whether it could be given it.
+fn locked_memory(files: &Files, unlimited: bool, could_be: bool, workers: u32) -> Finding {
     const NAME: &str = "locked memory";
     if unlimited {
         return Finding::good(TOPIC, NAME, "as much as is wanted (CAP_IPC_LOCK)");
@@ -98,8 +99,9 @@ fn locked_memory(files: &Files, unlimited: bool, workers: u32) -> Finding {
                  that starts it, or give it CAP_IPC_LOCK",
                 mib(wanted)
             );
-            Finding::fails(TOPIC, NAME, what, why)
-                .mend(Remedy::command("prlimit --pid $$ --memlock=unlimited"))
+            // Raising a hard limit takes a right of its own, CAP_SYS_RESOURCE.
+            let command = if could_be { give() } else { "prlimit --pid $$ --memlock=unlimited".to_owned() };
+            Finding::fails(TOPIC, NAME, what, why).mend(Remedy::command(command))
         }
     }
 }
@@ -158,8 +160,10 @@ mod tests {
             names(&findings, Verdict::WillNotWork),
             ["CAP_NET_ADMIN", "CAP_NET_RAW", "CAP_BPF", "CAP_PERFMON", "locked memory"]
         );
-        let remedy = findings[0].remedy.as_ref().unwrap();
-        assert!(remedy.command.starts_with("setcap cap_net_admin,") && !remedy.is_safe());
+        for finding in findings {
+            let remedy = finding.remedy.unwrap();
+            assert!(remedy.command.starts_with("setcap cap_net_admin,") && !remedy.is_safe());
+        }
     }
 
     #[test]
@@ -170,6 +174,7 @@ mod tests {
             ["CAP_NET_ADMIN", "CAP_BPF", "CAP_PERFMON", "locked memory"]
         );
         assert!(findings[0].remedy.is_none() && findings[0].why.contains("--cap-add"));
+        assert!(findings[3].remedy.as_ref().unwrap().command.starts_with("prlimit "));
         let remapped = examine(&files(ROOT, "0 100000 65536"), 1);
         assert_eq!(names(&remapped, Verdict::WillNotWork), ["user namespace"]);
     }
