@@ -56,8 +56,8 @@ fn connections(run: &Run<'_>, count: usize) -> Result<Row> {
         ensure!(evicted.is_none(), "the table is made for {count} flows, and has no room for flow {number}");
     }
     let settings = format!(
-        "Connections of capacity {count}, FlowHasher::hash, prefetch, lookup_first, and lookup of the rest, over batches of {BATCH}, the \
-         clock read once in a pass, {:?} pages, core {APPLICATION_CORE}",
+        "Connections of capacity {count}, FlowHasher::hash, prefetch, lookup_first, and lookup of the rest, over \
+         batches of {BATCH}, the clock read once in a pass, {:?} pages, core {APPLICATION_CORE}",
         table.page_kind()
     )
     .to_lowercase();

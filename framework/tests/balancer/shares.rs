@@ -40,7 +40,9 @@ fn removing_one_of_a_hundred_reals_moves_few_flows_of_the_others() {
     let before = setup([1; 100]);
     let mut after = before.clone();
     let removed = after.vips[0].reals.remove(37).address;
-    let (mut full, mut reduced) = (Lab::with_capacity(&before, 200_000), Lab::with_capacity(&after, 200_000));
+    // As many as there are flows: some thousands of them stand in their second bucket.
+    let (mut full, mut reduced) =
+        (Lab::with_capacity(&before, FLOWS as usize), Lab::with_capacity(&after, 200_000));
 
     // The slots themselves: how many of the survivors' changed hands.
     let (mut moved, mut others) = (0, 0);

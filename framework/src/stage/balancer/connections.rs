@@ -10,8 +10,9 @@
 //! capacity it finds a place for all. An entry has 16 bytes, hence 24 to 48 bytes per connection (32 where
 //! the capacity is a power of two), IPv6 as IPv4.
 //!
-//! An entry stands in its first bucket while there is room: 96 % of them do in a table with half of its lanes taken,
-//! 91 % where two thirds are, as many as it is ever meant for. Each bucket counts those that had to go to their second
+//! An entry stands in its first bucket while there is room, and comes back to it by a lookup when there is room again:
+//! 96 % of them do in a table that was filled to half of its lanes, 91 % where two thirds are taken, as many as it is
+//! ever meant for; some less where connections come and go. Each bucket counts those that had to go to their second
 //! one, so that a lookup needs the second only where there are any. Mostly it touches one cache line, whether the flow
 //! is in the table or not: that is what [`lookup_first`](Connections::lookup_first) does for a whole batch, before
 //! [`lookup`](Connections::lookup) sees to the rest.
@@ -112,8 +113,9 @@ pub struct Connection {
 
 const LANES: usize = 4;
 
-/// The highest number of entries that a bucket can count. As many flows of one bucket do not meet by chance.
-const MOST_AWAY: usize = (1 << LANES) - 1;
+/// The highest number of entries that a bucket can count. A bucket that has ever had as many is always looked for in
+/// full.
+const MOST_AWAY: usize = (1 << (LANES as u32 * Meta::COUNT_BITS)) - 1;
 
 /// Four entries in one cache line. A lane is empty when its tag is 0.
 #[derive(Clone, Copy, bytemuck::Zeroable)]
@@ -140,9 +142,9 @@ impl Bucket {
         self.metas.iter().any(|meta| meta.has(Meta::COUNT))
     }
 
-    /// How many of them do: a number in binary, of which each lane holds one digit.
+    /// How many of them do: a number of which each lane holds some bits.
     fn away(&self) -> usize {
-        (0..LANES).map(|lane| usize::from(self.metas[lane].has(Meta::COUNT)) << lane).sum()
+        self.metas.iter().rev().fold(0, |number, meta| number << Meta::COUNT_BITS | meta.count_bits())
     }
 
     /// Counts one that leaves for its second bucket, or one that is there no longer. A count of `MOST_AWAY` stays: it
@@ -153,8 +155,8 @@ impl Bucket {
             away if leaves => away + 1,
             away => away - 1,
         };
-        for lane in 0..LANES {
-            self.metas[lane].set(Meta::COUNT, away >> lane & 1 == 1);
+        for (lane, meta) in (0..).zip(&mut self.metas) {
+            meta.set_count_bits(away >> (lane * Meta::COUNT_BITS));
         }
     }
 }
@@ -178,8 +180,10 @@ struct Sweep {
 impl Sweep {
     /// In which time each bucket is visited once, in ticks: 10 s.
     const PERIOD: u64 = Tick::count(std::time::Duration::from_secs(10)) as u64;
-    /// The most buckets visited per call: 64 KiB of memory, a few microseconds.
+    /// The most that is done per call: a bucket, which is read in order, counts as one.
     const MOST: u64 = 1024;
+    /// Beside its bucket, for an entry that another bucket counts: that one is anywhere in memory.
+    const AWAY: u64 = 8;
 }
 
 impl Connections {
@@ -209,8 +213,9 @@ impl Connections {
         prefetch_write(self.buckets.at(first_bucket(flow)));
     }
 
-    /// [`lookup`](Self::lookup) in the first bucket only, which is most often enough. `None` says nothing: the second
-    /// bucket is on its way then, for a `lookup` after all others of the batch had their turn here.
+    /// [`lookup`](Self::lookup) in the first bucket only, which is most often enough. `None` says nothing: where the
+    /// flow may be in its second bucket that is on its way, for a `lookup` after all others of the batch had their turn
+    /// here.
     #[inline(always)]
     pub fn lookup_first(&mut self, flow: FlowHash, signal: Signal, now: Tick) -> Option<RealId> {
         let first = first_bucket(flow);
@@ -229,7 +234,9 @@ impl Connections {
     #[inline]
     pub fn lookup(&mut self, flow: FlowHash, signal: Signal, now: Tick) -> Option<RealId> {
         let place = self.find(flow)?;
-        self.touch(place, signal, now)
+        let real = self.touch(place, signal, now)?;
+        self.bring_home(flow, place);
+        Some(real)
     }
 
     /// What the table says of a flow, without counting it as use.
@@ -289,11 +296,12 @@ impl Connections {
         let elapsed = u64::from(now.since(self.sweep.last));
         self.sweep.last = now;
         self.sweep.due = (self.sweep.due + elapsed * all).min(all * Sweep::PERIOD);
-        let visits = (self.sweep.due / Sweep::PERIOD).min(Sweep::MOST);
-        self.sweep.due -= visits * Sweep::PERIOD;
-        for _ in 0..visits {
-            self.expire(self.sweep.next, now);
+        let mut left = Sweep::MOST;
+        while self.sweep.due >= Sweep::PERIOD && left > 0 {
+            let away = self.expire(self.sweep.next, now);
             self.sweep.next = self.sweep.next.wrapping_add(1);
+            self.sweep.due -= Sweep::PERIOD;
+            left = left.saturating_sub(1 + away * Sweep::AWAY);
         }
     }
 
@@ -433,16 +441,19 @@ impl Connections {
         }
     }
 
-    /// Empties the lanes of a bucket whose flows were silent for too long.
+    /// Empties the lanes of a bucket whose flows were silent for too long. Returns how many of them were away.
     #[inline]
-    fn expire(&mut self, bucket: usize, now: Tick) {
+    fn expire(&mut self, bucket: usize, now: Tick) -> u64 {
+        let mut away = 0;
         for lane in 0..LANES {
             let Bucket { tags, metas, .. } = self.buckets.at(bucket);
             if tags[lane] != 0 && is_expired(&self.timeouts, metas[lane], now) {
+                away += u64::from(metas[lane].has(Meta::AWAY));
                 self.clear(Place { bucket, lane });
                 self.counters.expired += 1;
             }
         }
+        away
     }
 
     /// Empties a lane that holds an entry.

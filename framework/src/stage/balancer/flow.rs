@@ -23,9 +23,10 @@ pub struct FlowHash {
 /// common one for [`maglev`](super::maglev).
 ///
 /// One with a [given key](Self::new) is SipHash-1-3, the same on every machine. One with a
-/// [random key](Self::random), whose results are good for nobody else, is [the fastest](Self::fastest): AES-128 where the processor has
-/// instructions for it, at a tenth of the cost: the block cipher itself of an IPv4 flow, so that no two of them have
-/// the same 128 bits, and its CBC-MAC (FIPS 113) of an IPv6 flow, under another key.
+/// [random key](Self::random), whose results are good for nobody else, is [the fastest](Self::fastest): AES-128
+/// where the processor has instructions for it, at a tenth of the cost. That is the block cipher itself of an IPv4
+/// flow, so that no two of them have the same 128 bits, and its CBC-MAC (FIPS 113) of an IPv6 flow, under another
+/// key.
 ///
 /// ```
 /// use afx::packet::{FlowKey, Protocol};

@@ -394,19 +394,20 @@ impl Stage for Balancer {
         }
         let ready: Slots = batch.live();
         self.decided |= ready.mask();
-        let (mut rest, mut flows_of_rest) = (0, 0);
+        let (mut rest, mut shares_of_rest) = (0, 0);
         for slot in ready {
             let mut packet = batch.packet(slot);
-            // A flow's packets keep their order: what is behind one for the third look is one, too.
-            let flow = 1_u64 << (self.work[slot.index()].flow.index >> 58);
+            // The table is asked for a flow's packets in their order: behind one for the third look, all of its flow
+            // wait for that, and a few others, for a bit stands for a 64th of all flows.
+            let share = 1_u64 << (self.work[slot.index()].flow.index >> 58);
             let known =
-                if flows_of_rest & flow == 0 { self.forward_known(slot, &mut packet, facts) } else { None };
+                if shares_of_rest & share == 0 { self.forward_known(slot, &mut packet, facts) } else { None };
             match known {
                 Some(Ok(())) => {}
                 Some(Err(refused)) => self.refuse(batch, slot, refused),
                 None => {
                     rest |= slot.bit();
-                    flows_of_rest |= flow;
+                    shares_of_rest |= share;
                 }
             }
         }

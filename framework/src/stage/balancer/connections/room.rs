@@ -13,14 +13,14 @@ impl Connections {
     pub(super) fn room(&mut self, flow: FlowHash, now: Tick) -> Option<Place> {
         let first = first_bucket(flow);
         let second = other_bucket(first, tag_of(flow));
-        let empty = |table: &Self| table.empty_lane(first).or_else(|| table.empty_lane(second));
-        if let Some(place) = empty(self) {
-            return Some(place);
-        }
-        self.expire(first, now);
-        self.expire(second, now);
-        if let Some(place) = empty(self) {
-            return Some(place);
+        for bucket in [first, second] {
+            if let Some(place) = self.empty_lane(bucket) {
+                return Some(place);
+            }
+            self.expire(bucket, now);
+            if let Some(place) = self.empty_lane(bucket) {
+                return Some(place);
+            }
         }
         // Above capacity most buckets are full: moving would cost dozens of cache misses, mostly in vain, and
         // that is the very moment of an attack.
@@ -56,6 +56,16 @@ impl Connections {
         self.set_away(to, !meta.has(Meta::AWAY));
     }
 
+    /// Moves an entry of this flow from its second bucket to its first one, where that has room.
+    #[inline]
+    pub(super) fn bring_home(&mut self, flow: FlowHash, place: Place) {
+        if self.buckets.at(place.bucket).metas[place.lane].has(Meta::AWAY)
+            && let Some(home) = self.empty_lane(first_bucket(flow))
+        {
+            self.relocate(place, home);
+        }
+    }
+
     fn empty_lane(&self, bucket: usize) -> Option<Place> {
         self.buckets.at(bucket).find(0).map(|lane| Place { bucket, lane })
     }
@@ -68,6 +78,7 @@ impl Connections {
         let (worth, least) = self.least_worth(places.clone(), now);
         if worth == State::Established.worth() {
             // Eight connections in use, by chance. Nearly always one of them can take the place of one that is not.
+            // Looking for it takes up to eight cache misses: rare in a flood of new flows, and worth a connection.
             for from in places {
                 let other = other_bucket(from.bucket, self.buckets.at(from.bucket).tags[from.lane]);
                 self.expire(other, now);

@@ -6,13 +6,13 @@ use crate::Time;
 
 /// A moment in coarse units of 2^26 ns (67 ms), as fine as idle times need to be.
 ///
-/// 28 bits are kept: it repeats after 208 days, so that no timeout may exceed [`Timeouts::MAX`].
+/// 27 bits are kept: it repeats after 104 days, so that no timeout may exceed [`Timeouts::MAX`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tick(u32);
 
 impl Tick {
     const SHIFT: u32 = 26;
-    const BITS: u32 = 28;
+    const BITS: u32 = 27;
     const MASK: u32 = (1 << Self::BITS) - 1;
 
     /// The tick of a point in time.
@@ -118,8 +118,8 @@ impl State {
     }
 }
 
-/// State and time of last use in 32 bits: an entry's upper 28 are the tick, the lowest 2 the state. Between them are two
-/// flags, which a packet leaves as they are.
+/// State and time of last use in 32 bits: the upper 27 are the tick, the lowest 2 the state. Between them is what a
+/// packet leaves as it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, bytemuck::Zeroable)]
 #[repr(transparent)]
 pub(super) struct Meta(u32);
@@ -127,16 +127,19 @@ pub(super) struct Meta(u32);
 impl Meta {
     /// The entry stands in its second bucket.
     pub(super) const AWAY: u32 = 1 << 2;
-    /// One bit of its bucket's number of entries that stand in their second one: of the bucket, not of the entry.
-    pub(super) const COUNT: u32 = 1 << 3;
+    /// Bits of its bucket's number of entries that stand in their second one: of the bucket, not of the entry.
+    pub(super) const COUNT: u32 = 0b11 << Self::COUNT_SHIFT;
+    pub(super) const COUNT_BITS: u32 = 2;
+    const COUNT_SHIFT: u32 = 3;
+    const TICK_SHIFT: u32 = 5;
 
     /// Another state and time, the same flags.
     #[inline(always)]
     pub(super) const fn with(self, state: State, seen: Tick) -> Self {
-        Self(seen.0 << 4 | self.0 & (Self::AWAY | Self::COUNT) | state as u32)
+        Self(seen.0 << Self::TICK_SHIFT | self.0 & (Self::AWAY | Self::COUNT) | state as u32)
     }
 
-    /// Whether a flag is set.
+    /// Whether a flag, or any of several bits, is set.
     #[inline(always)]
     pub(super) const fn has(self, flag: u32) -> bool {
         self.0 & flag != 0
@@ -148,9 +151,18 @@ impl Meta {
         self.0 = if on { self.0 | flag } else { self.0 & !flag };
     }
 
+    pub(super) const fn count_bits(self) -> usize {
+        ((self.0 & Self::COUNT) >> Self::COUNT_SHIFT) as usize
+    }
+
+    /// Keeps the lowest bits of `number`.
+    pub(super) const fn set_count_bits(&mut self, number: usize) {
+        self.0 = self.0 & !Self::COUNT | (number as u32) << Self::COUNT_SHIFT & Self::COUNT;
+    }
+
     #[inline]
     pub(super) const fn seen(self) -> Tick {
-        Tick(self.0 >> 4)
+        Tick(self.0 >> Self::TICK_SHIFT)
     }
 
     #[inline]
