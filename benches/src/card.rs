@@ -40,7 +40,7 @@ impl Card {
         );
         for interface in &self.interfaces {
             ensure!(
-                !carries_default_route(interface),
+                !carries_default_route(interface)?,
                 "{interface} has the default route: this machine would not be reached any more"
             );
             sent(interface)?;

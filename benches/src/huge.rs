@@ -1,7 +1,8 @@
 //! Huge pages for the time of the measurements: without them testpmd takes more than three times as long.
 
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::{self, Read as _};
+use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, Stdio};
 
 const SETTING: &str = "/proc/sys/vm/nr_hugepages";
@@ -9,8 +10,8 @@ const SETTING: &str = "/proc/sys/vm/nr_hugepages";
 /// they are kept in), one measurement at a time.
 const WANTED: u32 = 512;
 
-/// More huge pages, until this is dropped or the process ends, whatever way it ends: the machine's setting as it was is
-/// then put back by a process that waits for nothing else.
+/// More huge pages, until this is dropped or the process ends, killed or not: the machine's setting as it was is then put
+/// back by a process that waits for nothing else.
 pub(crate) struct HugePages {
     keeper: Option<Child>,
 }
@@ -33,15 +34,14 @@ impl HugePages {
 
 /// A process that writes a number into a file when its input ends, as it does when this process is killed. Signals from
 /// the terminal, which it gets like this process, do not end it.
-fn keeper(file: &str, before: u32) -> std::io::Result<Child> {
-    let script = format!("trap '' INT TERM HUP QUIT; echo; read -r _; echo {before} >{file}");
+fn keeper(file: &str, before: u32) -> io::Result<Child> {
+    const SCRIPT: &str = r#"trap '' INT TERM HUP QUIT; echo; read -r _; echo "$1" >"$2""#;
     let mut command = Command::new("sh");
-    command.args(["-c", &script]).stdin(Stdio::piped()).stdout(Stdio::piped());
-    let mut keeper = command.spawn()?;
+    command.args(["-c", SCRIPT, "sh", &before.to_string(), file]);
+    let mut keeper = command.process_group(0).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
     // It says when it ignores them.
-    if let Some(output) = keeper.stdout.take() {
-        BufReader::new(output).read_line(&mut String::new())?;
-    }
+    let mut ready = [0];
+    keeper.stdout.take().ok_or(io::ErrorKind::BrokenPipe)?.read_exact(&mut ready)?;
     Ok(keeper)
 }
 

@@ -140,6 +140,7 @@ impl<P: Pipeline> Run<P> {
                 *place = Some(fd);
             }
             poll_for(&fds, if blind || holds { NAP_MS } else { SLEEP_MS });
+            self.turn.slept();
             self.turn.counters.sleeps += 1;
         }
         waker.woken();

@@ -102,6 +102,11 @@ impl<P: Pipeline> Turn<P> {
         if self.clocked { self.port_clock() } else { self.clock.at(count) }
     }
 
+    /// This thread has slept.
+    pub(super) fn slept(&mut self) {
+        self.clock.doubt();
+    }
+
     /// Of several captures the one that is behind says what time it is, until it ends.
     #[cold]
     fn port_clock(&self) -> Time {

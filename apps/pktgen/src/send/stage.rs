@@ -71,9 +71,11 @@ impl Sender {
         let room = batch.room_to_send(self.port).min(batch.free_frames()).min(BATCH) as u64;
         let now = batch.now();
         let due = self.pace.due(now, self.sent, room.min(left));
+        // Receivers compare it with their own reading of the clock.
+        let stamp = if due > 0 { Time::monotonic() } else { now };
         for _ in 0..due {
             let length = self.supply.length();
-            let made = batch.create_with(length, |bytes| self.supply.write(bytes, now));
+            let made = batch.create_with(length, |bytes| self.supply.write(bytes, stamp));
             let Some(slot) = made else { break };
             batch.packet(slot).transmit(self.port);
             self.sent += 1;
