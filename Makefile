@@ -6,11 +6,13 @@ NAME ?=
 export PATH := $(PATH):$(HOME)/.cargo/bin:/usr/sbin:/sbin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test soak loom lint bench guard guard-update package test-package clean
+.PHONY: help demo test test-zero-copy update-guest soak loom lint bench guard guard-update package test-package clean
 
 help:
 	@echo 'make demo           the load balancer at work in an emulated network (root or sudo)'
-	@echo 'make test           the whole test suite, the release soak and the model checks included (root or sudo)'
+	@echo 'make test           the whole test suite, the release soak, the model checks and the guest included (root or sudo)'
+	@echo 'make test-zero-copy zero copy and the lowest kernel, in an emulated machine that has both (root or sudo)'
+	@echo 'make update-guest   pin the newest kernels and QEMU for that machine'
 	@echo 'make soak           10^8 packets through two workers, every frame accounted for'
 	@echo 'make loom           every interleaving of the rings, under loom'
 	@echo 'make lint           formatting, clippy, each feature alone, documentation, licences'
@@ -28,6 +30,13 @@ demo:
 test:
 	scripts/setup test
 	scripts/test
+
+test-zero-copy:
+	scripts/setup test
+	scripts/test zero-copy
+
+update-guest:
+	scripts/guest update
 
 soak:
 	scripts/setup build

@@ -14,6 +14,7 @@ use crate::packet::HashSeed;
 use crate::port::{Port, PortId};
 use crate::stage::Pipeline;
 use crate::stats::{Counter, Layout};
+use crate::xsk;
 
 /// What a pipeline's stages can learn, and register, when they are built.
 pub struct Build<'a> {
@@ -167,7 +168,9 @@ impl<F> Making<'_, F> {
             // All sockets on a UMEM have the mode of the first: where one port cannot do zero-copy, none does.
             Err(error) if lacks_zero_copy(&error) => {
                 tracing::info!(worker = self.worker, %error, "copy mode on all ports of the worker");
-                self.open_queues(Wanted { copy_only: true, ..wanted })?
+                let copying = self.open_queues(Wanted { copy_only: true, ..wanted });
+                // Where another port demands zero-copy: what stands in its way is what the first error says.
+                copying.map_err(|second| if mode_is_fixed(&second) { error } else { second })?
             }
             result => result?,
         };
@@ -185,6 +188,15 @@ impl<F> Making<'_, F> {
 
 /// Whether a port failed for want of zero-copy mode, after another port of the worker had it.
 fn lacks_zero_copy(error: &Error) -> bool {
-    let Error::Port { source, .. } = error else { return false };
-    matches!(source.downcast_ref::<crate::xsk::Error>(), Some(crate::xsk::Error::ZeroCopyUnavailable { .. }))
+    matches!(socket_error(error), Some(xsk::Error::ZeroCopyUnavailable { .. }))
+}
+
+/// Whether a port failed because another port of the worker has the other mode.
+fn mode_is_fixed(error: &Error) -> bool {
+    matches!(socket_error(error), Some(xsk::Error::ModeFixed { .. }))
+}
+
+fn socket_error(error: &Error) -> Option<&xsk::Error> {
+    let Error::Port { source, .. } = error else { return None };
+    source.downcast_ref()
 }

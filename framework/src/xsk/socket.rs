@@ -15,7 +15,7 @@ use super::mapped::Sizes;
 use super::umem::{errno, ring_entries};
 use crate::mem::Region as _;
 
-use super::{BusyPoll, Error, Mode, Statistics, Umem, sockopt};
+use super::{BusyPoll, Error, Mode, Statistics, Umem, interface, sockopt};
 
 /// Which mode is wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -308,6 +308,11 @@ impl Name {
     fn open(&self, umem: &Umem, config: &SocketConfig) -> Result<LibraryQueues, Error> {
         let interface = self.interface()?;
         let library_config = library_config(config)?;
+        // All sockets of a UMEM have the mode of its first.
+        let zero_copy_only = match config.mode {
+            ModeWanted::Demand(mode) => mode == Mode::ZeroCopy,
+            ModeWanted::Auto => umem.mode.get() == Some(&Mode::ZeroCopy),
+        };
         let began = Instant::now();
         loop {
             // SAFETY: asks for no program loading where the queue is bound on this UMEM already:
@@ -334,6 +339,10 @@ impl Name {
                 Some(libc::EOPNOTSUPP | ENOTSUPP) => {
                     return Err(Error::ZeroCopyUnavailable { interface, queue, source: error });
                 }
+                // Where the driver could, but not with this card: virtio-net, say, whose memory it cannot map.
+                Some(libc::EINVAL) if zero_copy_only && self.has_queue() => {
+                    return Err(Error::ZeroCopyUnavailable { interface, queue, source: error });
+                }
                 Some(libc::ENODEV | libc::ENXIO) => return Err(Error::NoSuchInterface { interface }),
                 Some(libc::EINVAL) => {
                     return Err(self.failed("bind (is there a queue of that number, and is no setting out of the kernel's range?)", error));
@@ -345,6 +354,11 @@ impl Name {
                 }
             }
         }
+    }
+
+    /// Whether the interface has the queue.
+    fn has_queue(&self) -> bool {
+        interface::rx_queues(&self.interface).is_ok_and(|queues| self.queue < queues)
     }
 
     fn rings(

@@ -64,9 +64,12 @@ impl Stage for Mirror {
     }
 }
 
-/// An example of this crate, built if need be.
+/// An example of this crate, built if need be; from the folder `AFX_EXAMPLES`, where there is no cargo.
 pub(crate) fn example(name: &str) -> PathBuf {
     static BUILT: Once = Once::new();
+    if let Some(folder) = std::env::var_os("AFX_EXAMPLES") {
+        return PathBuf::from(folder).join(name);
+    }
     // .../PROFILE/deps/xdp-HASH
     let test = std::env::current_exe().unwrap();
     let profile = test.parent().and_then(|deps| deps.parent()).unwrap();

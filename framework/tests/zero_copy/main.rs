@@ -1,0 +1,15 @@
+//! AF_XDP on cards that do zero copy. Runs in the guest that `make test-zero-copy` boots, and nowhere else: the cards
+//! there are what `scripts/guest` gives it. What is in `copying` runs on every kernel of the guest.
+//!
+//! Each test ends with every frame accounted for and no XDP program left behind.
+
+mod bytes;
+mod cable;
+mod copying;
+mod modes;
+mod probe;
+mod proof;
+mod pump;
+mod support;
+mod trouble;
+mod zero;
