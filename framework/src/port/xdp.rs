@@ -1,7 +1,7 @@
 //! The AF_XDP port: a network interface, its redirect program, and a socket per queue.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -351,7 +351,11 @@ fn describe(granted: &Granted, pages: Pages) -> String {
 
 /// How a queue is, for whoever asks: written by its worker, and only when that changes.
 #[derive(Debug, Default)]
-struct Health(AtomicU8);
+struct Health {
+    state: AtomicU8,
+    /// Busy polling was granted, and then given up.
+    unpolled: AtomicBool,
+}
 
 impl Health {
     const WELL: u8 = 0;
@@ -360,18 +364,23 @@ impl Health {
     const FAILING: u8 = 3;
 
     fn set(&self, health: u8) {
-        if self.0.load(Ordering::Relaxed) != health {
-            self.0.store(health, Ordering::Relaxed);
+        if self.state.load(Ordering::Relaxed) != health {
+            self.state.store(health, Ordering::Relaxed);
         }
     }
 
-    fn describe(&self) -> &'static str {
-        match self.0.load(Ordering::Relaxed) {
+    fn describe(&self) -> String {
+        let polling = match self.unpolled.load(Ordering::Relaxed) {
+            true => "; busy polling given up, since the driver does not send by it",
+            false => "",
+        };
+        let state = match self.state.load(Ordering::Relaxed) {
             Self::WELL => "",
             Self::DOWN => "; the interface is down",
             Self::GONE => "; the interface is gone: start again once it is back",
             _ => "; the kernel refuses to send",
-        }
+        };
+        format!("{polling}{state}")
     }
 }
 
@@ -446,6 +455,7 @@ impl XdpQueue {
     /// Has the kernel send what is on the TX ring; returns the calls that took.
     fn kick(&mut self) -> u64 {
         let mut calls = 0;
+        let polled = self.socket.granted().busy_poll.is_some();
         for _ in 0..KICKS {
             let outcome = self.socket.wake_tx();
             match outcome {
@@ -459,6 +469,9 @@ impl XdpQueue {
             if !matches!(outcome, Ok(Wake::Again)) {
                 break;
             }
+        }
+        if polled && self.socket.granted().busy_poll.is_none() {
+            self.health.unpolled.store(true, Ordering::Relaxed);
         }
         calls
     }

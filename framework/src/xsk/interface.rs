@@ -258,9 +258,21 @@ pub(crate) fn mtu(interface: &str) -> io::Result<u32> {
 /// # Errors
 /// The kernel's.
 pub(crate) fn is_up(interface: &str) -> io::Result<bool> {
+    Ok(flags(interface)? & libc::IFF_UP != 0)
+}
+
+/// Whether an interface is up, and has its carrier.
+///
+/// # Errors
+/// The kernel's.
+pub(crate) fn is_running(interface: &str) -> io::Result<bool> {
+    Ok(flags(interface)? & libc::IFF_RUNNING != 0)
+}
+
+fn flags(interface: &str) -> io::Result<i32> {
     // SAFETY: SIOCGIFFLAGS writes a short.
     let data = unsafe { ask(interface, libc::SIOCGIFFLAGS, [0u16; 12]) }?;
-    Ok(i32::from(data[0]) & libc::IFF_UP != 0)
+    Ok(i32::from(data[0]))
 }
 
 #[cfg(test)]
@@ -271,6 +283,10 @@ mod tests {
         assert!(super::mtu("lo").unwrap() >= 1500);
         assert!(super::mtu("no-such-link").is_err());
         assert!(super::mtu("a-name-that-is-far-too-long").is_err());
+        assert!(
+            super::is_up("lo").unwrap_or_else(|error| panic!("{error}")) == super::is_running("lo").unwrap()
+        );
+        assert!(super::is_running("no-such-link").is_err());
         assert_eq!(super::speed("lo").unwrap(), None);
         assert!(super::driver_statistics("lo").is_err());
         assert!(super::speed("no-such-link").is_err());

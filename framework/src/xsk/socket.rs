@@ -111,6 +111,8 @@ pub(crate) struct Socket {
     pub(crate) rings: FrameRings,
     name: Name,
     granted: Granted,
+    /// Calls to send, of which none has made the driver take a packet; `None` once that is of no interest.
+    in_vain: Option<u32>,
     fd: RawFd,
     _owners: Option<LibraryQueues>,
     _alive: Alive,
@@ -184,7 +186,9 @@ impl Socket {
             rings.work_on(umem.base());
             rings
         };
-        Ok(Self { rings, name, granted, fd, _owners: owners, _alive: alive })
+        // In copy mode a call sends, whoever polls.
+        let in_vain = (mode == Mode::ZeroCopy && busy_poll.is_some()).then_some(0);
+        Ok(Self { rings, name, granted, in_vain, fd, _owners: owners, _alive: alive })
     }
 
     /// What the kernel has granted.
@@ -203,13 +207,46 @@ impl Socket {
     pub(crate) fn wake_tx(&mut self) -> Result<Wake, Error> {
         let Granted { mode, busy_poll, .. } = self.granted;
         let told = mode == Mode::Copy || busy_poll.is_some() || self.rings.tx.needs_wakeup();
-        if !told || self.rings.tx.pending() == 0 {
+        let pending = if told { self.rings.tx.pending() } else { 0 };
+        if pending == 0 {
             return Ok(Wake::NotNeeded);
         }
         // SAFETY: sends no bytes from no address: the kernel looks at the TX ring instead.
         let result =
             unsafe { libc::sendto(self.fd, std::ptr::null(), 0, libc::MSG_DONTWAIT, std::ptr::null(), 0) };
-        self.outcome("wake it for sending", result)
+        let outcome = self.outcome("wake it for sending", result);
+        if let Some(calls) = self.in_vain {
+            self.watch_sending(calls, pending);
+        }
+        outcome
+    }
+
+    /// With preferred busy polling the kernel does not wake the driver to send: it polls it for what was received, and
+    /// most drivers send on that occasion. Those that send on another, such as virtio-net, would never send: there it is
+    /// given up.
+    #[cold]
+    fn watch_sending(&mut self, calls: u32, pending: u32) {
+        let has_taken = self.rings.tx.pending() < pending;
+        self.in_vain = (!has_taken).then_some(calls + 1);
+        if has_taken || calls < IN_VAIN {
+            return;
+        }
+        // Without a link nothing is sent, whoever polls.
+        if !interface::is_running(&self.name.interface).unwrap_or(false) {
+            self.in_vain = Some(0);
+            return;
+        }
+        let stopped = sockopt::write(self.fd, libc::SOL_SOCKET, libc::SO_PREFER_BUSY_POLL, 0)
+            .and_then(|()| sockopt::write(self.fd, libc::SOL_SOCKET, libc::SO_BUSY_POLL, 0));
+        let Name { interface, queue } = &self.name;
+        match stopped {
+            Ok(()) => {
+                tracing::info!(%interface, queue, "its driver does not send when polled: no busy polling")
+            }
+            Err(error) => tracing::warn!(%interface, queue, %error, "busy polling cannot be given up"),
+        }
+        self.granted.busy_poll = None;
+        self.in_vain = None;
     }
 
     /// Has the kernel look at the fill ring, if it waits to be told, and when busy
@@ -395,6 +432,9 @@ impl Name {
             .ok_or_else(|| Error::NoSuchInterface { interface: self.interface.clone() })
     }
 }
+
+/// Calls to send that may be in vain before it counts as the driver's way: others may be polling the card just then.
+const IN_VAIN: u32 = 1000;
 
 /// The kernel's own ENOTSUPP, which some drivers let out; libc has no name for it.
 const ENOTSUPP: libc::c_int = 524;

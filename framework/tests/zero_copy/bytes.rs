@@ -20,7 +20,8 @@ fn packet_socket(host: &Host) -> OwnedFd {
     host.run(|| {
         let fd = socket(AddressFamily::Packet, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::EthAll);
         let fd = fd.unwrap();
-        let mut interfaces = nix::ifaddrs::getifaddrs().unwrap().filter(|found| found.interface_name == "eth0");
+        let mut interfaces =
+            nix::ifaddrs::getifaddrs().unwrap().filter(|found| found.interface_name == "eth0");
         let address = interfaces.find_map(|found| found.address?.as_link_addr().copied()).unwrap();
         bind(fd.as_raw_fd(), &address).unwrap();
         setsockopt(&fd, sockopt::ReceiveTimeout, &TimeVal::new(PATIENCE.as_secs() as i64, 0)).unwrap();

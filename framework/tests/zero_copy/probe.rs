@@ -46,6 +46,7 @@ impl Drop for Probes {
 fn write(file: &str, text: &str) {
     use std::io::Write as _;
     let path = Path::new(TRACING).join(file);
-    let written = fs::OpenOptions::new().append(true).open(&path).and_then(|mut file| file.write_all(text.as_bytes()));
+    let written =
+        fs::OpenOptions::new().append(true).open(&path).and_then(|mut file| file.write_all(text.as_bytes()));
     written.unwrap_or_else(|error| panic!("writing {text} to {}: {error}", path.display()));
 }

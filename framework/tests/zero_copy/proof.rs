@@ -25,9 +25,14 @@ fn count(name: &str, cable: Cable, mode: Mode, packets: u64) -> (u64, [u64; 2], 
     traffic.wait_for_more(packets);
     let rate = (traffic.returned() - before) as f64 / began.elapsed().as_secs_f64();
     let returned = traffic.returned();
-    traffic.end();
+    traffic.end_on_bad_link();
+    let stats = mirror.stop().unwrap();
     let hits = probes.hits();
-    assert_settled(&mirror.stop().unwrap(), &hosts.near, &["eth0"]);
+    match cable {
+        // When its link goes down, the driver of igb drops what it was to send without a word.
+        Cable::Igb => assert!(stats.balanced(), "{stats:?}"),
+        _ => assert_settled(&stats, &hosts.near, &["eth0"]),
+    }
     (returned, hits, rate as u64)
 }
 
@@ -43,7 +48,10 @@ fn in_zero_copy_mode_nothing_is_copied() {
                 Mode::ZeroCopy => assert_eq!([copied_in, copied_out], [0, 0], "{card}"),
                 // Each came in, and went out, at either end.
                 Mode::Copy => {
-                    assert!(copied_in >= 2 * packets && copied_out >= 2 * packets, "{copied_in}, {copied_out}");
+                    assert!(
+                        copied_in >= 2 * packets && copied_out >= 2 * packets,
+                        "{copied_in}, {copied_out}"
+                    );
                 }
             }
         }

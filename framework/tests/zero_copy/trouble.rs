@@ -23,10 +23,8 @@ fn a_process_that_is_killed_under_load_leaves_the_card_as_it_was() {
         process.signal(signal).unwrap();
         let status = process.wait().unwrap();
         assert_eq!(status.success(), signal == Signal::SIGTERM, "{}", process.stderr());
-        wait_for("the interface as before", PATIENCE, || {
-            hosts.near.xdp_program("eth0").unwrap().is_none()
-        })
-        .unwrap();
+        wait_for("the interface as before", PATIENCE, || hosts.near.xdp_program("eth0").unwrap().is_none())
+            .unwrap();
     }
     traffic.end();
     // The example was given no mode: it had the best.
