@@ -111,8 +111,8 @@ pub(crate) struct Socket {
     pub(crate) rings: FrameRings,
     name: Name,
     granted: Granted,
-    /// Calls to send, of which none has made the driver take a packet; `None` once that is of no interest.
-    in_vain: Option<u32>,
+    /// Since when calls to send have not made the driver take a packet; `None` once that is of no interest.
+    in_vain: Option<InVain>,
     fd: RawFd,
     _owners: Option<LibraryQueues>,
     _alive: Alive,
@@ -187,7 +187,7 @@ impl Socket {
             rings
         };
         // In copy mode a call sends, whoever polls.
-        let in_vain = (mode == Mode::ZeroCopy && busy_poll.is_some()).then_some(0);
+        let in_vain = (mode == Mode::ZeroCopy && busy_poll.is_some()).then(InVain::default);
         Ok(Self { rings, name, granted, in_vain, fd, _owners: owners, _alive: alive })
     }
 
@@ -215,8 +215,8 @@ impl Socket {
         let result =
             unsafe { libc::sendto(self.fd, std::ptr::null(), 0, libc::MSG_DONTWAIT, std::ptr::null(), 0) };
         let outcome = self.outcome("wake it for sending", result);
-        if let Some(calls) = self.in_vain {
-            self.watch_sending(calls, pending);
+        if let Some(in_vain) = self.in_vain {
+            self.watch_sending(in_vain, pending);
         }
         outcome
     }
@@ -225,15 +225,20 @@ impl Socket {
     /// most drivers send on that occasion. Those that send on another, such as virtio-net, would never send: there it is
     /// given up.
     #[cold]
-    fn watch_sending(&mut self, calls: u32, pending: u32) {
-        let has_taken = self.rings.tx.pending() < pending;
-        self.in_vain = (!has_taken).then_some(calls + 1);
-        if has_taken || calls < IN_VAIN {
+    fn watch_sending(&mut self, in_vain: InVain, pending: u32) {
+        if self.rings.tx.pending() < pending {
+            self.in_vain = None;
+            return;
+        }
+        let InVain { calls, since } = in_vain;
+        let since = since.unwrap_or_else(Instant::now);
+        self.in_vain = Some(InVain { calls: calls.saturating_add(1), since: Some(since) });
+        if calls < IN_VAIN_CALLS || since.elapsed() < IN_VAIN {
             return;
         }
         // Without a link nothing is sent, whoever polls.
         if !interface::is_running(&self.name.interface).unwrap_or(false) {
-            self.in_vain = Some(0);
+            self.in_vain = Some(InVain::default());
             return;
         }
         let stopped = sockopt::write(self.fd, libc::SOL_SOCKET, libc::SO_PREFER_BUSY_POLL, 0)
@@ -433,8 +438,17 @@ impl Name {
     }
 }
 
-/// Calls to send that may be in vain before it counts as the driver's way: others may be polling the card just then.
-const IN_VAIN: u32 = 1000;
+/// Calls to send that were in vain.
+#[derive(Debug, Clone, Copy, Default)]
+struct InVain {
+    calls: u32,
+    since: Option<Instant>,
+}
+
+/// How many calls to send, and for how long, may be in vain before that counts as the driver's way: others may be polling
+/// the card just then, or it is being set up.
+const IN_VAIN_CALLS: u32 = 1000;
+const IN_VAIN: Duration = Duration::from_millis(100);
 
 /// The kernel's own ENOTSUPP, which some drivers let out; libc has no name for it.
 const ENOTSUPP: libc::c_int = 524;

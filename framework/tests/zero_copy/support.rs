@@ -12,7 +12,7 @@ use crate::cable::{Cable, End, wait_for_link};
 use crate::pump::{Plan, Progress, Pump};
 
 /// How long to wait for what happens soon: the guest is slow, and its host may be busy.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(15);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(180);
 
 /// Sends every packet back.
 pub(crate) struct Mirror;
