@@ -2,7 +2,7 @@
 //! more are under way than the cards have room for, and every one is checked.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use afx::packet::{Builder, MacAddress};
@@ -44,12 +44,18 @@ impl Plan {
 /// How far it has come.
 #[derive(Debug, Default)]
 pub(crate) struct Progress {
+    go: AtomicBool,
     sent: AtomicU64,
     returned: AtomicU64,
     wrong: AtomicU64,
 }
 
 impl Progress {
+    /// Has the pump begin: workers run before traffic is let in, and what came back before that would be lost.
+    pub(crate) fn go(&self) {
+        self.go.store(true, Ordering::Relaxed);
+    }
+
     pub(crate) fn sent(&self) -> u64 {
         self.sent.load(Ordering::Relaxed)
     }
@@ -186,6 +192,9 @@ impl Stage for Pump {
     }
 
     fn tick(&mut self, batch: &mut Batch) {
+        if !self.progress.go.load(Ordering::Relaxed) {
+            return;
+        }
         let now = batch.now();
         if let Some(give_up) = self.plan.give_up
             && self.under_way() > 0

@@ -80,7 +80,9 @@ impl Hosts {
             let builder = builder.workers(1).cores([1]).tick(Duration::from_micros(200));
             builder.pipeline(move |build| Pump::new(build, plan, &out, cable, shared.clone())).start()
         };
-        Traffic { running: self.far.run(make).unwrap().unwrap(), progress, plan }
+        let running = self.far.run(make).unwrap().unwrap();
+        progress.go();
+        Traffic { running, progress, plan }
     }
 }
 
