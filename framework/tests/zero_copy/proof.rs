@@ -40,10 +40,11 @@ fn count(name: &str, cable: Cable, mode: Mode, packets: u64) -> (u64, [u64; 2], 
 fn in_zero_copy_mode_nothing_is_copied() {
     println!("{:<12}{:<12}{:>10}{COPY_IN:>12}{COPY_OUT:>18}{:>12}", "card", "mode", "echoed", "packets/s");
     let cards = [("virtio-net", Cable::First, "pvirtio"), ("igb", Cable::Igb, "pigb")];
-    for (card, cable, name) in cards {
+    for (card, cable, network) in cards {
         for mode in [Mode::ZeroCopy, Mode::Copy] {
-            let (packets, [copied_in, copied_out], rate) = count(name, cable, mode, 50_000);
-            println!("{card:<12}{mode:<12}{packets:>10}{copied_in:>12}{copied_out:>18}{rate:>12}");
+            let (packets, [copied_in, copied_out], rate) = count(network, cable, mode, 50_000);
+            let name = mode.to_string();
+            println!("{card:<12}{name:<12}{packets:>10}{copied_in:>12}{copied_out:>18}{rate:>12}");
             match mode {
                 Mode::ZeroCopy => assert_eq!([copied_in, copied_out], [0, 0], "{card}"),
                 // Each came in, and went out, at either end.
