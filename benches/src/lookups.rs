@@ -50,13 +50,19 @@ fn connections(run: &Run<'_>, count: usize) -> Result<Row> {
     let mut table = Connections::new(count, Timeouts::default());
     let hasher = FlowHasher::random().context("a key for the flows' hashes")?;
     let now = Tick::at(Time::monotonic());
+    // Others were there before, and went one by one: a table in which connections have come and gone.
+    let hash_of = |flow: FlowKey4| hasher.hash(&FlowKey::V4(flow));
+    let before = |number: usize| hash_of(flow((count + number) as u32));
+    for number in 0..count {
+        table.insert(before(number), RealId::from_bits(0), Signal::Data, now);
+    }
     for (flow, number) in flows.iter().zip(0..) {
-        let evicted =
-            table.insert(hasher.hash(&FlowKey::V4(*flow)), RealId::from_bits(number), Signal::Data, now);
+        table.remove(before(number as usize));
+        let evicted = table.insert(hash_of(*flow), RealId::from_bits(number), Signal::Data, now);
         ensure!(evicted.is_none(), "the table is made for {count} flows, and has no room for flow {number}");
     }
     let settings = format!(
-        "Connections of capacity {count}, FlowHasher::hash, prefetch, lookup_first, and lookup of the rest, over \
+        "Connections of capacity {count}, all replaced once, FlowHasher::hash, prefetch, lookup_first, and lookup of the rest, over \
          batches of {BATCH}, the clock read once in a pass, {:?} pages, core {APPLICATION_CORE}",
         table.page_kind()
     )
