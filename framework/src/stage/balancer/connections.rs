@@ -290,7 +290,7 @@ impl Connections {
 
     /// Forgets some of those that were silent for too long; to be called often. The work per call is bounded,
     /// and such that each entry is looked at every ten seconds if this is called a thousand times a second or
-    /// more, with room for 16 million connections.
+    /// more, with room for 16 million connections; less often while very many expire at once.
     pub fn tick(&mut self, now: Tick) {
         let all = self.buckets.len() as u64;
         let elapsed = u64::from(now.since(self.sweep.last));
