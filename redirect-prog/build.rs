@@ -23,7 +23,8 @@ fn main() {
     }
 
     let traffic = env::var_os("CARGO_FEATURE_TRAFFIC").map(|_| "traffic");
-    for program in ["redirect", "decap"].into_iter().chain(traffic) {
+    let other = env::var_os("CARGO_FEATURE_TESTING").map(|_| "other");
+    for program in ["redirect", "decap"].into_iter().chain(traffic).chain(other) {
         let source = format!("src/bpf/{program}.bpf.c");
         SkeletonBuilder::new()
             .source(&source)

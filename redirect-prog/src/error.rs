@@ -4,6 +4,7 @@ use std::io;
 
 use ipnet::IpNet;
 
+use crate::earlier::{Coexist, Obstacle};
 use crate::link::{Attached, Occupant};
 use crate::steering::Protocol;
 
@@ -34,12 +35,39 @@ pub enum Error {
     },
 
     /// Another XDP program holds the interface. Nothing was changed.
-    #[error("interface {ifindex} is held by {occupant}: detach that first")]
+    #[error("interface {ifindex} is held by {occupant}: detach that first, or say to replace or to chain it")]
     Occupied {
         /// The interface.
         ifindex: u32,
         /// Who is there.
         occupant: Occupant,
+    },
+
+    /// Another XDP program holds the interface, and cannot be replaced or chained as was asked. It stays.
+    #[error("interface {ifindex} is held by {occupant}, which cannot be {}: {obstacle}", wanted.participle())]
+    Stays {
+        /// The interface.
+        ifindex: u32,
+        /// Who is there.
+        occupant: Occupant,
+        /// What was to be done with it.
+        wanted: Coexist,
+        /// Why that is not possible, and what would be right.
+        obstacle: Obstacle,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+
+    /// The program that was on the interface before could not be attached again: the interface has none, or that of
+    /// whoever came in between.
+    #[error("{occupant}, which was on interface {ifindex} before, cannot be put back: attach it anew")]
+    PutBack {
+        /// The interface.
+        ifindex: u32,
+        /// Who was there.
+        occupant: Occupant,
+        /// The kernel's answer.
+        source: io::Error,
     },
 
     /// The interface does not take an XDP program in the mode asked for.

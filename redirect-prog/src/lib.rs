@@ -3,7 +3,8 @@
 //! [`Redirect`] attaches the redirect program to a port, says which packets are steered to AF_XDP sockets, and
 //! takes the sockets; [`Decap`] attaches the program that a load balancer's server uses to take the outer
 //! headers off IP-in-IP and IP-in-UDP packets. Both are attached through a bpf_link: whatever way the process ends, the
-//! interface is as it was before, and nothing is pinned.
+//! program goes with it, and nothing is pinned. A program that was on the interface before is left alone unless
+//! [`Coexist`] says otherwise.
 //!
 //! This crate knows BPF, and nothing above it does: no type of libbpf is part of its interface.
 //!
@@ -37,6 +38,7 @@
 mod beat;
 mod counters;
 mod decap;
+mod earlier;
 mod error;
 mod link;
 mod matching;
@@ -44,7 +46,7 @@ mod program;
 mod redirect;
 mod steering;
 mod tables;
-#[cfg(any(test, feature = "testing"))]
+#[cfg(feature = "testing")]
 pub mod testing;
 #[cfg(feature = "traffic")]
 pub mod traffic;
@@ -55,6 +57,7 @@ mod tests;
 pub use beat::Beat;
 pub use counters::{Counters, DecapCounters};
 pub use decap::{Decap, DecapOptions, OnFragment, TunnelEnds};
+pub use earlier::{Coexist, Obstacle};
 pub use error::{Error, RuleError};
 pub use link::{AttachMode, Attached, Occupant, interface_index, occupant};
 pub use redirect::{OnStall, Options, Redirect};

@@ -39,7 +39,7 @@ pub enum Attached {
 }
 
 impl Attached {
-    fn flag(self) -> u32 {
+    pub(crate) fn flag(self) -> u32 {
         match self {
             Self::Native => libbpf_sys::XDP_FLAGS_DRV_MODE,
             Self::Generic => libbpf_sys::XDP_FLAGS_SKB_MODE,
@@ -226,6 +226,6 @@ fn interface(ifindex: u32) -> io::Result<c_int> {
 }
 
 /// libbpf returns negative error numbers.
-fn check(result: c_int) -> io::Result<c_int> {
+pub(crate) fn check(result: c_int) -> io::Result<c_int> {
     if result < 0 { Err(io::Error::from_raw_os_error(-result)) } else { Ok(result) }
 }

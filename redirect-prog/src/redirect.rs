@@ -12,8 +12,9 @@ use libbpf_rs::{MapCore, MapFlags, MapHandle, OpenMapMut};
 
 use crate::beat::{Beat, Beats};
 use crate::counters::Counters;
+use crate::earlier::{Coexist, Earlier, Obstacle};
 use crate::error::{Error, io_error};
-use crate::link::{AttachMode, Attached, Link};
+use crate::link::{AttachMode, Attached, Link, Occupant, occupant};
 use crate::program::redirect::RedirectSkelBuilder;
 use crate::program::{load_error, with_log};
 use crate::steering::Steering;
@@ -29,6 +30,8 @@ const XDP_PASS: u32 = libbpf_sys::XDP_PASS;
 pub struct Options {
     /// Native or generic.
     pub mode: AttachMode,
+    /// What is done where the interface has another program already.
+    pub coexist: Coexist,
     /// Queues 0 to this number less one can have sockets; packets of others go to the kernel. Each queue costs
     /// 136 bytes and 64 bytes a CPU.
     pub queues: u32,
@@ -53,6 +56,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             mode: AttachMode::Auto,
+            coexist: Coexist::Refuse,
             queues: 64,
             frame_limit: 4096 - 256,
             multi_buffer: false,
@@ -79,7 +83,9 @@ pub enum OnStall {
 /// Drop it before the sockets: packets that arrive in between go to the kernel instead of a dying socket.
 #[derive(Debug)]
 pub struct Redirect {
+    // In this order: what was there before comes back to an interface that is free.
     link: Link,
+    earlier: Option<Earlier>,
     loaded: Loaded,
 }
 
@@ -90,12 +96,32 @@ impl Redirect {
     /// # Errors
     ///
     /// [`Error::Load`] where the kernel refuses the program (too old, no permission), [`Error::Occupied`] where the
-    /// interface has an XDP program already, [`Error::Attach`] where it takes none in the mode demanded,
-    /// [`Error::Map`] where the steering has too many rules. Nothing is left behind.
+    /// interface has an XDP program already, [`Error::Stays`] where that cannot be replaced or chained as
+    /// [`Options::coexist`] says, [`Error::Attach`] where it takes none in the mode demanded, [`Error::Map`] where the
+    /// steering has too many rules. Nothing is left behind, and a program that had to go is back.
     pub fn attach(ifindex: u32, steering: &Steering, options: &Options) -> Result<Self, Error> {
-        let loaded = Loaded::new(steering, options)?;
+        let there = if options.coexist == Coexist::Refuse { None } else { occupant(ifindex) };
+        let chain = there.is_some() && options.coexist == Coexist::Chain;
+        let loaded = Loaded::new(steering, options, chain)?;
+        let earlier = match there {
+            None => None,
+            Some(occupant) => {
+                let mut earlier = Earlier::find(ifindex, occupant, options.coexist)?;
+                if chain {
+                    loaded.follow_with(&earlier)?;
+                }
+                earlier.take_off()?;
+                Some(earlier)
+            }
+        };
+        // Where this fails, it is put back as it is dropped.
         let link = Link::attach(loaded.program.as_fd(), ifindex, options.mode)?;
-        Ok(Self { link, loaded })
+        Ok(Self { link, earlier, loaded })
+    }
+
+    /// The program that was on the interface before, and what was done with it: replaced or chained.
+    pub fn beside(&self) -> Option<(&Occupant, Coexist)> {
+        self.earlier.as_ref().map(|earlier| (earlier.occupant(), earlier.coexist()))
     }
 
     /// The mode that the program is attached in.
@@ -178,13 +204,16 @@ impl Redirect {
         Counters::read(&self.loaded.maps.counters, queue)
     }
 
-    /// Takes the program off the port. Dropping does the same, but cannot say that it failed.
+    /// Takes the program off the port, and puts back the one that was there before. Dropping does the same, but cannot
+    /// say that it failed.
     ///
     /// # Errors
     ///
-    /// [`Error::Link`].
+    /// [`Error::Link`], [`Error::PutBack`].
     pub fn detach(self) -> Result<(), Error> {
-        self.link.detach()
+        let Self { link, earlier, .. } = self;
+        link.detach()?;
+        earlier.map_or(Ok(()), Earlier::put_back)
     }
 }
 
@@ -212,6 +241,7 @@ pub(crate) struct Loaded {
     tables: Tables,
     config: Config,
     options: Options,
+    chained: bool,
 }
 
 /// Shared by all instances of the program.
@@ -221,18 +251,29 @@ struct Maps {
     beats: MapHandle,
     watches: MapHandle,
     counters: MapHandle,
+    next: MapHandle,
     tables: [MapHandle; TABLES],
 }
 
 impl Loaded {
-    pub(crate) fn new(steering: &Steering, options: &Options) -> Result<Self, Error> {
+    /// `chained` is whether another program is to come after this one.
+    pub(crate) fn new(steering: &Steering, options: &Options, chained: bool) -> Result<Self, Error> {
         let tables = Tables::default().steering(steering);
         let config = Config::new(&tables, *steering == Steering::All);
-        let (program, maps) = load(config, options, None)?;
+        let (program, maps) = load(config, options, chained, None)?;
         let beats =
             Beats::map(maps.beats.as_fd(), options.queues).map_err(|source| load_error(PROGRAM, source))?;
         tables.extend(&Tables::default(), &maps.tables)?;
-        Ok(Self { program, maps, beats, tables, config, options: options.clone() })
+        Ok(Self { program, maps, beats, tables, config, options: options.clone(), chained })
+    }
+
+    /// Has what is passed go to that program first.
+    fn follow_with(&self, earlier: &Earlier) -> Result<(), Error> {
+        let (first, program) = (0u32.to_ne_bytes(), earlier.program().as_raw_fd().to_ne_bytes());
+        self.maps
+            .next
+            .update(&first, &program, MapFlags::ANY)
+            .map_err(|error| earlier.stays(Obstacle::NotAfterOurs, io_error(error)))
     }
 
     /// Goes over to `tables`. What is to be matched is there before a program that looks for it, and what is not
@@ -246,10 +287,11 @@ impl Loaded {
         let config = Config::new(&tables, steer_all);
         tables.extend(&self.tables, &self.maps.tables)?;
         if config != self.config {
-            let replaced = load(config, &self.options, Some(&self.maps)).and_then(|(program, _)| {
-                attach(program.as_fd())?;
-                Ok(program)
-            });
+            let replaced =
+                load(config, &self.options, self.chained, Some(&self.maps)).and_then(|(program, _)| {
+                    attach(program.as_fd())?;
+                    Ok(program)
+                });
             match replaced {
                 Ok(program) => self.program = program,
                 Err(error) => {
@@ -314,7 +356,12 @@ impl Loaded {
 }
 
 /// Loads an instance of the program, with maps of its own or those of an earlier instance.
-fn load(config: Config, options: &Options, shared: Option<&Maps>) -> Result<(OwnedFd, Maps), Error> {
+fn load(
+    config: Config,
+    options: &Options,
+    chained: bool,
+    shared: Option<&Maps>,
+) -> Result<(OwnedFd, Maps), Error> {
     let stall_jiffies = match options.stall_limit {
         None => 0,
         Some(limit) => jiffies(limit).map_err(|source| load_error(PROGRAM, source))?,
@@ -332,6 +379,7 @@ fn load(config: Config, options: &Options, shared: Option<&Maps>) -> Result<(Own
         constants.queues = options.queues;
         constants.frame_limit = options.frame_limit;
         constants.multi_buffer = options.multi_buffer.into();
+        constants.chained = chained.into();
         constants.stall_jiffies = stall_jiffies;
         constants.stall_verdict = match on_stall {
             OnStall::Pass => XDP_PASS,
@@ -350,6 +398,7 @@ fn load(config: Config, options: &Options, shared: Option<&Maps>) -> Result<(Own
         set_up(&mut maps.beats, options.queues, shared.map(|maps| &maps.beats))?;
         set_up(&mut maps.watches, options.queues, shared.map(|maps| &maps.watches))?;
         set_up(&mut maps.counters, options.queues + 1, shared.map(|maps| &maps.counters))?;
+        set_up(&mut maps.next, 1, shared.map(|maps| &maps.next))?;
         let tables = [
             (&mut maps.hosts4, options.max_rules),
             (&mut maps.hosts6, options.max_rules),
@@ -369,6 +418,7 @@ fn load(config: Config, options: &Options, shared: Option<&Maps>) -> Result<(Own
             beats: MapHandle::try_from(&maps.beats)?,
             watches: MapHandle::try_from(&maps.watches)?,
             counters: MapHandle::try_from(&maps.counters)?,
+            next: MapHandle::try_from(&maps.next)?,
             tables: [
                 MapHandle::try_from(&maps.hosts4)?,
                 MapHandle::try_from(&maps.hosts6)?,

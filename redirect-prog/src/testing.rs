@@ -1,10 +1,15 @@
-//! Programs run over packets that tests make, by the kernel, without an interface (feature `testing`).
+//! For tests (feature `testing`): programs run over packets that tests make, by the kernel, without an interface, and
+//! somebody else's program on one.
+
+mod other;
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use crate::decap::Loaded;
 use crate::{DecapCounters, DecapOptions, Error};
+
+pub use other::OtherProgram;
 
 /// The decapsulation program, loaded and attached nowhere, which packets are given to one by one
 /// (`BPF_PROG_TEST_RUN`).

@@ -25,6 +25,8 @@ const volatile __u32 multi_buffer = 0;
 const volatile __u64 stall_jiffies = 0;
 /* What a stalled worker's packets meet with: XDP_PASS or XDP_DROP. */
 const volatile __u32 stall_verdict = XDP_PASS;
+/* What is passed goes to the program in `next` first, which was on the interface before. */
+const volatile __u32 chained = 0;
 
 /* One for each combination of table and of what is left open. The loader numbers them in the same way. */
 #define CLASS_PORT_PROTOCOL 0
@@ -123,6 +125,14 @@ struct {
 	__type(value, struct counters);
 	__uint(max_entries, 1);
 } counters SEC(".maps");
+
+/* The program that comes after this one. The kernel empties it when the loader is gone. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
+	__uint(key_size, sizeof(__u32));
+	__uint(value_size, sizeof(__u32));
+	__uint(max_entries, 1);
+} next SEC(".maps");
 
 #define ADDRESS4_SIZE 4
 #define ADDRESS6_SIZE 16
@@ -499,8 +509,7 @@ static __always_inline int redirect(struct xdp_md *ctx, struct counters *count)
 	return XDP_REDIRECT;
 }
 
-SEC("xdp")
-int afx_redirect(struct xdp_md *ctx)
+static __always_inline int decide(struct xdp_md *ctx)
 {
 	__u32 slot = ctx->rx_queue_index < queues ? ctx->rx_queue_index : queues;
 	struct counters *count = bpf_map_lookup_elem(&counters, &slot);
@@ -520,6 +529,17 @@ int afx_redirect(struct xdp_md *ctx)
 		count->passed_unmatched++;
 		return XDP_PASS;
 	}
+}
+
+SEC("xdp")
+int afx_redirect(struct xdp_md *ctx)
+{
+	int verdict = decide(ctx);
+
+	/* Returns only where there is no such program. */
+	if (chained && verdict == XDP_PASS)
+		bpf_tail_call(ctx, &next, 0);
+	return verdict;
 }
 
 char _license[] SEC("license") = "Dual BSD/GPL";

@@ -195,7 +195,7 @@ fn hold(interface: &str) {
 }
 
 /// Ends the process when the test does, however the test ends.
-struct Killed(Child);
+pub(super) struct Killed(pub(super) Child);
 
 impl Drop for Killed {
     fn drop(&mut self) {

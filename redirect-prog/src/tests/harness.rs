@@ -24,7 +24,7 @@ impl Bench {
     pub(crate) const QUEUE: u32 = 1;
 
     pub(crate) fn new(steering: &Steering, options: &Options) -> Self {
-        let loaded = Loaded::new(steering, options).expect("the program loads");
+        let loaded = Loaded::new(steering, options, false).expect("the program loads");
         let socket = XskSocket::bind("veth1", Self::QUEUE);
         loaded.register(Self::QUEUE, socket.fd()).expect("the socket registers");
         Self { loaded, socket, ifindex: ifindex("veth1") }

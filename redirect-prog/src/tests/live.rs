@@ -9,10 +9,10 @@ use super::namespace::{QUEUES, in_namespace, ip};
 use super::packets::*;
 use crate::{AttachMode, Options, Protocol, Redirect, Rule, Steering};
 
-const HOST: &str = "203.0.113.1";
-const CLIENT: &str = "203.0.113.9";
+pub(super) const HOST: &str = "203.0.113.1";
+pub(super) const CLIENT: &str = "203.0.113.9";
 
-fn rule(to: &str, port: Option<u16>) -> Rule {
+pub(super) fn rule(to: &str, port: Option<u16>) -> Rule {
     Rule::new(to.parse::<IpAddr>().expect("an address"), port, Some(Protocol::UDP)).expect("a valid rule")
 }
 
@@ -21,7 +21,7 @@ fn options(mode: AttachMode) -> Options {
 }
 
 /// A socket on each queue: which one a packet arrives on is the sender's affair.
-fn sockets(redirect: &Redirect) -> Vec<XskSocket> {
+pub(super) fn sockets(redirect: &Redirect) -> Vec<XskSocket> {
     (0..QUEUES)
         .map(|queue| {
             let socket = XskSocket::bind("veth1", queue);

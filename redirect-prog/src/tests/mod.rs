@@ -2,6 +2,7 @@
 //! in network namespaces of their own. Needs root.
 
 mod attachment;
+mod coexistence;
 mod decapsulation;
 mod harness;
 mod heartbeat;
