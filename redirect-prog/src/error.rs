@@ -35,7 +35,9 @@ pub enum Error {
     },
 
     /// Another XDP program holds the interface. Nothing was changed.
-    #[error("interface {ifindex} is held by {occupant}: detach that first, or say to replace or to chain it")]
+    #[error(
+        "interface {ifindex} is held by {occupant}: detach that first, or have it replaced or chained (`coexist`)"
+    )]
     Occupied {
         /// The interface.
         ifindex: u32,

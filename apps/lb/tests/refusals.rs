@@ -293,7 +293,7 @@ fn another_xdp_program() {
         &web(&REALS),
         &format!(
             "afx-lb: port eth0: attaching the redirect program: interface {index} is held by XDP program {} \
-             `afx_decap` in native mode: detach that first",
+             `afx_decap` in native mode: detach that first, or have it replaced or chained (`coexist`)",
             program.id
         ),
     );
@@ -382,7 +382,7 @@ fn two_balancers_do_not_share_a_socket_nor_an_interface() {
         second(&(web(&REALS) + "[control]\nsocket = \"none\"\n")),
         format!(
             "afx-lb: port eth0: attaching the redirect program: interface {index} is held by XDP program {} \
-             `afx_redirect` in native mode: detach that first",
+             `afx_redirect` in native mode: detach that first, or have it replaced or chained (`coexist`)",
             program.id
         )
     );

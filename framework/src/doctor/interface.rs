@@ -58,8 +58,9 @@ fn program(facts: &Facts) -> Finding {
         Attached::Generic => "xdpgeneric",
         _ => "xdpoffload",
     };
-    let why = "afx does not push another program aside: end the process that attached it; where it was attached without \
-               a process that holds it, take it off:";
+    let why = "afx does not push another program aside unless told to: say `coexist = \"chain\"` to have it get what afx \
+               passes, or \"replace\" to put it aside meanwhile; where a process holds it by a bpf_link, end that \
+               process; where none does, it can be taken off for good:";
     let remedy = Remedy::command(format!("ip link set {} {flag} off", facts.name));
     Finding::fails(TOPIC, NAME, occupant.to_string(), why).mend(remedy)
 }

@@ -21,7 +21,9 @@ pub use pcap::{
 pub use xdp::{XdpPort, carries_default_route};
 
 pub use crate::xsk::{BusyPoll, Mode, ModeWanted};
-pub use afx_redirect::{AttachMode, Counters as RedirectCounters, OnStall, Protocol, Rule, Steering};
+pub use afx_redirect::{
+    AttachMode, Coexist, Counters as RedirectCounters, OnStall, Protocol, Rule, Steering,
+};
 
 use std::os::fd::BorrowedFd;
 

@@ -1,11 +1,12 @@
 //! The AF_XDP port: a network interface, its redirect program, and a socket per queue.
 
+use std::error::Error as _;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use afx_redirect::{AttachMode, Beat, Counters, OnStall, Options, Redirect, Steering};
+use afx_redirect::{AttachMode, Beat, Coexist, Counters, OnStall, Options, Redirect, Steering};
 
 use super::{Port, Queue, Received, Sent, rings};
 use crate::batch::{BATCH, Batch};
@@ -20,7 +21,8 @@ use crate::xsk::{
 ///
 /// What it takes from the interface is always said by its [`Steering`]; everything else stays with the
 /// kernel. The redirect program is attached when the runtime starts and gone when it ends, whatever way
-/// the process ends.
+/// the process ends. An interface takes one XDP program: where there is another one already, the start fails
+/// unless [`coexist`](Self::coexist) says otherwise.
 ///
 /// ```no_run
 /// use afx::port::{Mode, ModeWanted, Steering, XdpPort};
@@ -34,6 +36,7 @@ pub struct XdpPort {
     queues: Option<Vec<u32>>,
     mode: ModeWanted,
     attach: AttachMode,
+    coexist: Coexist,
     busy_poll: Option<BusyPoll>,
     ring_size: u32,
     fill_level: Option<u32>,
@@ -64,6 +67,7 @@ impl XdpPort {
             queues: None,
             mode: ModeWanted::Auto,
             attach: AttachMode::Auto,
+            coexist: Coexist::Refuse,
             busy_poll: None,
             ring_size: 2048,
             fill_level: None,
@@ -96,6 +100,19 @@ impl XdpPort {
     /// Where the redirect program is attached: in the driver where that works unless demanded.
     pub fn attach_mode(mut self, attach: AttachMode) -> Self {
         self.attach = attach;
+        self
+    }
+
+    /// What is done with an XDP program that is on the interface already: the start fails unless said.
+    ///
+    /// ```no_run
+    /// use afx::port::{Coexist, Steering, XdpPort};
+    ///
+    /// // What is passed goes to the other program, as it would without us.
+    /// let port = XdpPort::new("eth1", Steering::Match(Vec::new())).coexist(Coexist::Chain);
+    /// ```
+    pub fn coexist(mut self, coexist: Coexist) -> Self {
+        self.coexist = coexist;
         self
     }
 
@@ -230,6 +247,7 @@ impl Port for XdpPort {
         }
         let options = Options {
             mode: self.attach,
+            coexist: self.coexist,
             frame_limit: (frame_size - XDP_HEADROOM) as u32,
             queues: queues.iter().max().map_or(1, |last| last + 1),
             stall_limit: self.stall_limit,
@@ -296,6 +314,10 @@ impl Port for XdpPort {
         state.waiting.clear();
         if let Some(redirect) = state.redirect.take() {
             state.last = redirect.counters().unwrap_or_default();
+            if let Err(error) = redirect.detach() {
+                let cause = error.source().map_or_else(String::new, |cause| format!(": {cause}"));
+                tracing::warn!(port = self.interface, "{error}{cause}");
+            }
         }
     }
 
@@ -313,6 +335,18 @@ impl Port for XdpPort {
         let mut facts = Vec::new();
         if let Some(redirect) = &state.redirect {
             facts.push(("attached".into(), redirect.mode().to_string()));
+            match redirect.beside() {
+                Some((other, Coexist::Chain)) => {
+                    facts.push((
+                        "chained".into(),
+                        format!("{other}: it gets what is passed, and comes back at the end"),
+                    ));
+                }
+                Some((other, _)) => {
+                    facts.push(("replaced".into(), format!("{other}: it comes back at the end")));
+                }
+                None => {}
+            }
             if let Some(why) = redirect.fallback() {
                 facts.push(("native mode".into(), format!("not available: {why}")));
             }

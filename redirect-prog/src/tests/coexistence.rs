@@ -132,7 +132,7 @@ fn what_cannot_be_replaced_or_chained_is_said_and_left_alone() {
         drop(attach(Coexist::Replace, AttachMode::Auto).expect("any program can be replaced"));
 
         let error = attach(Coexist::Refuse, AttachMode::Auto).expect_err("the interface is held");
-        assert!(error.to_string().contains("to replace or to chain it"), "{error}");
+        assert!(error.to_string().contains("replaced or chained (`coexist`)"), "{error}");
     });
 }
 
