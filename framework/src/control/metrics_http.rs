@@ -85,7 +85,7 @@ pub struct MetricsServerError {
 impl MetricsServer {
     /// Serves at an address, in the network namespace of the calling thread. With port 0 the system chooses one.
     ///
-    /// `page` is called for each scrape, on a thread of the server, by several at once perhaps.
+    /// `page` is called for each scrape, on a thread of the server, by several at once perhaps, without capabilities.
     ///
     /// # Errors
     /// [`MetricsServerError`], where the address is taken or not this machine's, say.

@@ -5,6 +5,7 @@ pub mod health;
 pub mod interface;
 #[cfg(feature = "metrics")]
 pub mod metrics_http;
+pub mod privileges;
 pub mod resolver;
 pub mod socket;
 mod threads;

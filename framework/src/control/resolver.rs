@@ -25,6 +25,8 @@ use std::thread::JoinHandle;
 
 use crossbeam::channel::{Receiver, Sender, bounded};
 
+use super::privileges::{self, Capabilities};
+
 mod events;
 mod kernel;
 mod neighbours;
@@ -158,7 +160,13 @@ impl Resolver {
         let watcher = watcher::Watcher::new(shared.clone(), woken).map_err(ResolverError::Socket)?;
         let thread = std::thread::Builder::new()
             .name("afx-resolver".to_owned())
-            .spawn(move || watcher.run())
+            .spawn(move || {
+                // Its sockets are open.
+                if let Err(error) = privileges::keep(Capabilities::NET_ADMIN) {
+                    tracing::debug!("capabilities cannot be given up: {error}");
+                }
+                watcher.run()
+            })
             .map_err(ResolverError::Thread)?;
         Ok(Self { shared, changes, wake: Some(wake), thread: Some(thread) })
     }

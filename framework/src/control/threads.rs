@@ -15,6 +15,8 @@ use std::time::{Duration, Instant};
 use crossbeam::channel::{Receiver, Sender, bounded};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
+use super::privileges::{self, Capabilities};
+
 /// How long a client must have been idle to give way to another.
 const GIVES_WAY_AFTER: Duration = Duration::from_secs(1);
 
@@ -255,6 +257,10 @@ struct Acceptor<L: Listener, T> {
 
 impl<L: Listener, T: Serve<L::Stream>> Acceptor<L, T> {
     fn run(self) {
+        // Nor does any client's thread need one: each begins with this one's.
+        if let Err(error) = privileges::keep(Capabilities::NONE) {
+            tracing::debug!("capabilities cannot be given up: {error}");
+        }
         let mut refused_by_system = false;
         for number in 0.. {
             match self.next() {

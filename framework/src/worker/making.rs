@@ -1,5 +1,6 @@
 //! Making a worker: its memory, its queues, its pipeline.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::hand_over::HandOver;
@@ -111,7 +112,11 @@ pub(super) struct Settings {
     pub(super) huge_pages: HugePages,
     pub(super) tick: Duration,
     pub(super) hash_seed: HashSeed,
+    pub(super) on_ready: Option<OnReady>,
 }
+
+/// What is called when a worker is ready.
+pub(super) type OnReady = Arc<dyn Fn(WorkerId) + Send + Sync>;
 
 /// Bytes before packets that are created: what XDP leaves before received ones.
 pub(super) const HEADROOM: usize = 256;

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use super::WorkerId;
 use super::hand_over::HandOver;
 use super::mailbox::{Command, Mailbox, Waker};
 use super::making::{Build, Making};
@@ -103,6 +104,9 @@ impl Shared {
                     return;
                 }
             };
+            if let Some(on_ready) = &making.settings.on_ready {
+                on_ready(WorkerId::new(worker));
+            }
             let board = Arc::new(Board::new(opened.layout.words()));
             let seen = Seen { layout: opened.layout, board: board.clone() };
             let mut run = Run {

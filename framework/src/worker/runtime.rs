@@ -8,10 +8,10 @@ use std::time::Duration;
 use super::hand_over::HandOver;
 use super::inline::Inline;
 use super::mailbox::Waker;
-use super::making::{Build, Making, Settings};
+use super::making::{Build, Making, OnReady, Settings};
 use super::plan::{Share, plan};
 use super::running::{Running, Shared};
-use super::{HugePages, Idle};
+use super::{HugePages, Idle, WorkerId};
 use crate::batch::{MAX_PORTS, Reasons};
 use crate::error::{Error, Result};
 use crate::mem::cycles_per_ns;
@@ -35,6 +35,7 @@ impl Runtime {
             huge_pages: HugePages::default(),
             tick: Duration::from_millis(1),
             hash_seed: HashSeed(RandomState::new().hash_one(())),
+            on_ready: None,
         }
     }
 }
@@ -51,6 +52,7 @@ pub struct RuntimeBuilder {
     huge_pages: HugePages,
     tick: Duration,
     hash_seed: HashSeed,
+    on_ready: Option<OnReady>,
 }
 
 impl RuntimeBuilder {
@@ -107,6 +109,13 @@ impl RuntimeBuilder {
     /// alike are given the same.
     pub fn hash_seed(mut self, seed: u64) -> Self {
         self.hash_seed = HashSeed(seed);
+        self
+    }
+
+    /// Called on each worker's thread once its queues are open and its pipeline is built, before traffic is let in: where
+    /// a worker gives up what only the opening took. An inline worker has no thread of its own, and does not call it.
+    pub fn on_ready(mut self, on_ready: impl Fn(WorkerId) + Send + Sync + 'static) -> Self {
+        self.on_ready = Some(Arc::new(on_ready));
         self
     }
 
@@ -252,6 +261,7 @@ impl RuntimeBuilder {
             huge_pages: self.huge_pages,
             tick: self.tick,
             hash_seed: self.hash_seed,
+            on_ready: self.on_ready,
         };
         Ok(Prepared { settings, ports: self.ports.into(), shares })
     }
