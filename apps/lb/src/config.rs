@@ -84,6 +84,7 @@ pub(crate) struct Port {
     pub(crate) queues: Queues,
     pub(crate) mode: Mode,
     pub(crate) attach: Attach,
+    pub(crate) coexist: Coexist,
 }
 
 /// Which queues of an interface are served.
@@ -109,6 +110,7 @@ pub(crate) struct Control {
     pub(crate) socket: Option<PathBuf>,
     /// Where counters are served over HTTP. None for nowhere.
     pub(crate) metrics: Option<SocketAddr>,
+    pub(crate) privileges: Privileges,
 }
 
 words! {
@@ -118,6 +120,28 @@ words! {
 words! {
     /// Where the XDP program is attached.
     Attach { Auto = "auto", Native = "native", Generic = "generic" }
+}
+words! {
+    /// Which of its privileges the process keeps once it balances.
+    Privileges {
+        /// Those that any reload may take.
+        Reload = "reload",
+        /// Those that the file takes as it is.
+        Least = "least",
+        /// All that it was started with.
+        All = "all"
+    }
+}
+words! {
+    /// What is done with an XDP program that is on the interface already.
+    Coexist {
+        /// It stays, and the balancer does not start.
+        Refuse = "refuse",
+        /// It is put aside while the balancer runs.
+        Replace = "replace",
+        /// It gets what the balancer passes.
+        Chain = "chain"
+    }
 }
 words! {
     /// What a worker does without packets.

@@ -9,6 +9,7 @@ mod log;
 mod manual;
 mod notify;
 mod operation;
+mod privileges;
 mod replay;
 mod run;
 mod service;

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use afx::control::privileges::Capabilities;
 use anyhow::{Context as _, Result};
 use crossbeam::channel::{Receiver, Select, TryRecvError, bounded, never};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -12,6 +13,7 @@ use signal_hook::iterator::Signals;
 use crate::control::Control;
 use crate::notify::Notifier;
 use crate::operation::{Operation, Refused};
+use crate::privileges;
 use crate::text::complain;
 use crate::{BAD_INPUT, check};
 
@@ -25,6 +27,7 @@ const CAPABILITIES: &str = "CAP_NET_ADMIN, CAP_NET_RAW, CAP_BPF, CAP_PERFMON and
 /// connections.
 pub(crate) fn run(file: &Path, drain: Duration) -> ExitCode {
     let Some(config) = check::load(file) else { return ExitCode::from(BAD_INPUT) };
+    privileges::limit(&config);
     // Before anything is changed on the machine: a signal that comes early is not lost.
     let signals = match signals() {
         Ok(signals) => signals,
@@ -35,7 +38,7 @@ pub(crate) fn run(file: &Path, drain: Duration) -> ExitCode {
     };
     // Before the balancer starts: a path or an address that is taken changes nothing.
     let control = Control::start(config.control.socket.as_deref(), config.control.metrics);
-    let started = control.and_then(|control| Ok((control, Operation::start(file, config)?)));
+    let started = control.and_then(|control| Ok((control, Operation::start(file, config.clone())?)));
     let (control, mut operation) = match started {
         Ok(started) => started,
         Err(error) => {
@@ -46,6 +49,7 @@ pub(crate) fn run(file: &Path, drain: Duration) -> ExitCode {
             return ExitCode::from(BAD_INPUT);
         }
     };
+    privileges::settle(&config);
     for status in operation.service().running().status() {
         for (name, value) in status.facts {
             tracing::info!(port = status.port, "{name}: {value}");
@@ -70,6 +74,7 @@ fn signals() -> std::io::Result<Receiver<i32>> {
     let mut signals = Signals::new([SIGHUP, SIGINT, SIGTERM])?;
     let (tell, told) = bounded(16);
     std::thread::Builder::new().name("afx-signals".to_owned()).spawn(move || {
+        privileges::keep(Capabilities::NONE);
         for signal in signals.forever() {
             match signal {
                 // Full means that one of the same is waiting.

@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 
 use afx::control::health::{self, Checker, Event};
 use afx::control::interface::Interface;
+use afx::control::privileges::with_only;
 use afx::control::resolver::{Resolutions, Resolver};
 use afx::packet::HashSeed;
 use afx::stage::balancer::{
@@ -27,6 +28,7 @@ use anyhow::{Result, bail};
 use crossbeam::channel::{Receiver, select};
 
 use crate::config::{self, Change, Config};
+use crate::privileges::{self, Kept};
 pub(crate) use standing::{RealKey, Standing, Standings};
 use totals::Totals;
 
@@ -73,7 +75,15 @@ impl Service {
     pub(crate) fn start(config: Config) -> Result<Self> {
         let interfaces = ways::interfaces(&config)?;
         let resolver = Resolver::start()?;
-        let checker = Checker::start()?;
+        let kept = Kept::of(&config);
+        let checker = match kept {
+            None => Checker::start()?,
+            Some(kept) => {
+                let (checker, given_up) = with_only(kept.checker, Checker::start);
+                privileges::report(given_up);
+                checker?
+            }
+        };
         checker.set(checks::targets(&config))?;
         let resolutions = ways::resolve(&resolver, &config);
         let monitor = Monitor::new();
@@ -440,7 +450,10 @@ fn services(
 
 fn start(config: &Config, services: Arc<Services>, monitor: &Monitor, hash_seed: u64) -> Result<Running> {
     let (options, monitor) = (plan::options(config), monitor.clone());
-    let builder = plan::runtime(config)?.hash_seed(hash_seed);
+    let mut builder = plan::runtime(config)?.hash_seed(hash_seed);
+    if let Some(kept) = Kept::of(config) {
+        builder = builder.on_ready(move |_worker| privileges::keep(kept.worker));
+    }
     let pipeline = builder.pipeline(move |build| Balancer::new(build, &options, services.clone(), &monitor));
     Ok(pipeline.start()?)
 }

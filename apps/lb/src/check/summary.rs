@@ -28,7 +28,7 @@ impl Display for Summary<'_> {
             connections,
             vips,
         } = self.0;
-        for Port { interface, queues, mode, attach } in ports {
+        for Port { interface, queues, mode, attach, coexist } in ports {
             writeln!(f, "port {interface}")?;
             row(
                 f,
@@ -40,6 +40,7 @@ impl Display for Summary<'_> {
             )?;
             row(f, "mode", mode)?;
             row(f, "attach", attach)?;
+            row(f, "coexist", coexist)?;
         }
         writeln!(f, "workers")?;
         match workers {
@@ -49,11 +50,12 @@ impl Display for Summary<'_> {
         }
         row(f, "idle", idle)?;
         row(f, "huge_pages", huge_pages)?;
-        let Control { socket, metrics } = control;
+        let Control { socket, metrics, privileges } = control;
         writeln!(f, "control")?;
         row(f, "socket", &socket.as_ref().map_or_else(|| "none".into(), |path| path.display().to_string()))?;
         let metrics = metrics.map_or_else(|| "none".into(), |address| format!("http://{address}/metrics"));
         row(f, "metrics", &metrics)?;
+        row(f, "privileges", privileges)?;
         write_forwarding(f, forwarding)?;
         let kernel = "what the kernel's routes and neighbours say";
         row(f, "next_hop", &next_hop.map_or_else(|| kernel.into(), |mac| mac.to_string()))?;

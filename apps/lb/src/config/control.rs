@@ -5,10 +5,10 @@ use std::path::PathBuf;
 
 use toml::de::DeValue;
 
-use super::Control;
 use super::diagnostic::Problem;
 use super::reader::Section;
 use super::values;
+use super::{Control, Privileges};
 
 /// Where the command socket is unless the file says otherwise.
 const SOCKET: &str = "/run/afx-lb.sock";
@@ -17,13 +17,16 @@ const SOCKET: &str = "/run/afx-lb.sock";
 const LONGEST_PATH: usize = 107;
 
 pub(super) fn read(root: &Section<'_>) -> Control {
-    let mut control = Control { socket: Some(SOCKET.into()), metrics: None };
+    let mut control = Control { socket: Some(SOCKET.into()), metrics: None, privileges: Privileges::Reload };
     let Some(section) = root.section("control") else { return control };
     if let Some(path) = section.value("socket", socket) {
         control.socket = path;
     }
     if let Some(address) = section.value("metrics", metrics) {
         control.metrics = address;
+    }
+    if let Some(privileges) = section.value("privileges", |value| values::word(value, Privileges::WORDS)) {
+        control.privileges = privileges;
     }
     section.finish();
     control

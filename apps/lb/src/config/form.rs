@@ -7,8 +7,9 @@ use serde::Serialize;
 
 use super::key::Network;
 use super::{
-    Attach, Check, Config, Connections, Forwarding, Fragments, HashOn, HugePages, Idle, MacAddress, Mode,
-    Port, Probe, Protocol, Queues, Real, RealState, ServerIdIn, Time, Tls, VERSION, Vip, Workers,
+    Attach, Check, Coexist, Config, Connections, Forwarding, Fragments, HashOn, HugePages, Idle, MacAddress,
+    Mode, Port, Privileges, Probe, Protocol, Queues, Real, RealState, ServerIdIn, Time, Tls, VERSION, Vip,
+    Workers,
 };
 
 impl Config {
@@ -40,6 +41,7 @@ pub(super) struct PortForm {
     queues: Either<u16>,
     mode: Mode,
     attach: Attach,
+    coexist: Coexist,
 }
 
 /// A number, or the word for all or any.
@@ -62,6 +64,7 @@ struct WorkersForm {
 struct ControlForm {
     socket: String,
     metrics: String,
+    privileges: Privileges,
 }
 
 #[derive(Serialize)]
@@ -188,6 +191,7 @@ impl FileForm {
                 // It came out of a file, which is UTF-8.
                 socket: control.socket.as_ref().map_or_else(none, |path| path.display().to_string()),
                 metrics: control.metrics.map_or_else(none, |address| address.to_string()),
+                privileges: control.privileges,
             },
             forwarding: ForwardingForm {
                 next_hop: *next_hop,
@@ -205,12 +209,12 @@ impl FileForm {
 
 impl PortForm {
     pub(super) fn of(port: &Port) -> Self {
-        let Port { interface, queues, mode, attach } = port;
+        let Port { interface, queues, mode, attach, coexist } = port;
         let queues = match queues {
             Queues::All => Either::Word("all"),
             Queues::First(count) => Either::Value(count.get()),
         };
-        Self { interface: interface.clone(), queues, mode: *mode, attach: *attach }
+        Self { interface: interface.clone(), queues, mode: *mode, attach: *attach, coexist: *coexist }
     }
 }
 

@@ -7,7 +7,9 @@ use afx::stage::balancer::maglev::TableSize;
 
 use super::diagnostic::Problem;
 use super::reader::Section;
-use super::{Attach, Connections, HugePages, Idle, Maglev, Mode, Port, Queues, Workers, times, values};
+use super::{
+    Attach, Coexist, Connections, HugePages, Idle, Maglev, Mode, Port, Queues, Workers, times, values,
+};
 
 pub(super) fn ports(root: &Section<'_>) -> Vec<Port> {
     let sections = root.sections("port");
@@ -24,6 +26,7 @@ pub(super) fn ports(root: &Section<'_>) -> Vec<Port> {
         let queues = section.value("queues", values::queues);
         let mode = section.value("mode", |value| values::word(value, Mode::WORDS));
         let attach = section.value("attach", |value| values::word(value, Attach::WORDS));
+        let coexist = section.value("coexist", |value| values::word(value, Coexist::WORDS));
         section.finish();
         let Some(interface) = interface else { continue };
         if let Some(first) = seen.insert(interface.get_ref().clone(), interface.span()) {
@@ -37,6 +40,7 @@ pub(super) fn ports(root: &Section<'_>) -> Vec<Port> {
             queues: queues.unwrap_or(Queues::All),
             mode: mode.unwrap_or(Mode::Auto),
             attach: attach.unwrap_or(Attach::Auto),
+            coexist: coexist.unwrap_or(Coexist::Refuse),
         });
     }
     ports

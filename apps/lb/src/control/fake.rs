@@ -184,6 +184,10 @@ fn status(vips: &[VipStatus]) -> Status {
         },
         socket: Some("/run/afx-lb.sock".into()),
         metrics: Some(([127, 0, 0, 1], 9900).into()),
+        privileges: PrivilegesStatus {
+            capabilities: vec!["CAP_NET_ADMIN".into(), "CAP_BPF".into()],
+            no_new: true,
+        },
         ports: vec![PortStatus {
             name: "eth0".into(),
             mode: "auto".into(),

@@ -16,6 +16,7 @@ use crate::control::protocol::{
     NextHop, PortStatus, RealState as Shown, RealStatus, Status, TableStatus, Totals, Traffic, VipStatus,
     VipSummary, WorkerStatus,
 };
+use crate::privileges;
 use crate::service::plan::vip_of;
 use crate::service::{Health as Found, Standing};
 
@@ -45,6 +46,7 @@ impl Operation {
             },
             socket: self.service.config().control.socket.as_ref().map(|path| path.display().to_string()),
             metrics: self.metrics,
+            privileges: privileges::status(),
             ports: self.ports(),
             workers: self.workers(&stats),
             totals: self.totals(&stats),

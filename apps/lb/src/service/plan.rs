@@ -1,7 +1,9 @@
 //! What a configuration means to the framework: ports, steering, and what the balancer is told of all VIPs.
 
 use afx::packet::Protocol as IpProtocol;
-use afx::port::{AttachMode, Mode, ModeWanted, Protocol as SteeredProtocol, Rule, Steering, XdpPort};
+use afx::port::{
+    AttachMode, Coexist, Mode, ModeWanted, Protocol as SteeredProtocol, Rule, Steering, XdpPort,
+};
 use afx::stage::balancer::{
     Definition, Forwarding, Fragments, HashOn, Options, RealDefinition, RealState, ServerIdIn, Settings,
     TooBig, Vip, VipOptions,
@@ -74,6 +76,11 @@ fn xdp_port(port: &config::Port, steering: &Steering) -> XdpPort {
             config::Attach::Auto => AttachMode::Auto,
             config::Attach::Native => AttachMode::Native,
             config::Attach::Generic => AttachMode::Generic,
+        })
+        .coexist(match port.coexist {
+            config::Coexist::Refuse => Coexist::Refuse,
+            config::Coexist::Replace => Coexist::Replace,
+            config::Coexist::Chain => Coexist::Chain,
         });
     match port.queues {
         config::Queues::All => xdp,

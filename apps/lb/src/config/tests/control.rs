@@ -6,11 +6,18 @@ use super::*;
 fn there_is_a_socket_and_no_metrics_unless_said() {
     let control = |lines: &str| valid(&with(lines)).control;
     let socket = |path: &str| Some(PathBuf::from(path));
-    assert_eq!(control(""), Control { socket: socket("/run/afx-lb.sock"), metrics: None });
+    assert_eq!(
+        control(""),
+        Control { socket: socket("/run/afx-lb.sock"), metrics: None, privileges: Privileges::Reload }
+    );
     assert_eq!(control("[control]\nsocket = \"none\"").socket, None);
     assert_eq!(
-        control("[control]\nsocket = \"/run/lb 2/ü.sock\"\nmetrics = \"[::1]:9100\""),
-        Control { socket: socket("/run/lb 2/ü.sock"), metrics: Some("[::1]:9100".parse().unwrap()) }
+        control("[control]\nsocket = \"/run/lb 2/ü.sock\"\nmetrics = \"[::1]:9100\"\nprivileges = \"least\""),
+        Control {
+            socket: socket("/run/lb 2/ü.sock"),
+            metrics: Some("[::1]:9100".parse().unwrap()),
+            privileges: Privileges::Least
+        }
     );
     let longest = format!("/{}", "x".repeat(106));
     assert_eq!(control(&format!("[control]\nsocket = \"{longest}\"")).socket, socket(&longest));

@@ -21,6 +21,7 @@ interface = "eth1"
 queues = "all"
 mode = "auto"
 attach = "auto"
+coexist = "refuse"
 
 [workers]
 idle = "busy"
@@ -29,6 +30,7 @@ huge_pages = "auto"
 [control]
 socket = "/run/afx-lb.sock"
 metrics = "none"
+privileges = "reload"
 
 [forwarding]
 method = "ipip"
@@ -167,9 +169,10 @@ fn forwardings() -> impl Strategy<Value = Forwarding> {
 fn machines() -> impl Strategy<Value = (Vec<Port>, Workers, Idle, HugePages, Control)> {
     let counts = (1..=4096u16).prop_map(|count| NonZeroU16::new(count).expect("it is not 0"));
     let queues = prop_oneof![Just(Queues::All), counts.clone().prop_map(Queues::First)];
-    let port = (queues, word(Mode::WORDS), word(Attach::WORDS));
+    let port = (queues, word(Mode::WORDS), word(Attach::WORDS), word(Coexist::WORDS));
     let ports = btree_map("[a-zü\"\\\\.0-9]{3,7}", port, 1..4).prop_map(|ports| {
-        let port = |(interface, (queues, mode, attach))| Port { interface, queues, mode, attach };
+        let port =
+            |(interface, (queues, mode, attach, coexist))| Port { interface, queues, mode, attach, coexist };
         ports.into_iter().map(port).collect()
     });
     let workers = prop_oneof![
@@ -180,7 +183,8 @@ fn machines() -> impl Strategy<Value = (Vec<Port>, Workers, Idle, HugePages, Con
     let socket = option::of("/[a-z ü\"'\\\\]{1,20}/s".prop_map(PathBuf::from));
     let metrics =
         option::of((prop_oneof![v4([127, 0]), v6(0xfe80)], 1..=u16::MAX).prop_map(SocketAddr::from));
-    let control = (socket, metrics).prop_map(|(socket, metrics)| Control { socket, metrics });
+    let control = (socket, metrics, word(Privileges::WORDS))
+        .prop_map(|(socket, metrics, privileges)| Control { socket, metrics, privileges });
     (ports, workers, word(Idle::WORDS), word(HugePages::WORDS), control)
 }
 

@@ -9,7 +9,13 @@ fn what_is_left_out_has_its_default() {
     let config = valid(RIGHT);
     assert_eq!(
         config.ports,
-        [Port { interface: "eth1".to_owned(), queues: Queues::All, mode: Mode::Auto, attach: Attach::Auto }]
+        [Port {
+            interface: "eth1".to_owned(),
+            queues: Queues::All,
+            mode: Mode::Auto,
+            attach: Attach::Auto,
+            coexist: Coexist::Refuse
+        }]
     );
     assert_eq!((config.workers, config.idle), (Workers::Auto, Idle::Busy));
     assert_eq!(config.maglev, Maglev { table_size: TableSize::DEFAULT, seed: 0 });
@@ -19,7 +25,7 @@ fn what_is_left_out_has_its_default() {
 
 #[test]
 fn what_is_said_counts() {
-    let text = RIGHT.replace("\"eth1\"", "\"eth1\"\nqueues = 4\nmode = \"zero-copy\"\nattach = \"native\"").replace(
+    let text = RIGHT.replace("\"eth1\"", "\"eth1\"\nqueues = 4\nmode = \"zero-copy\"\nattach = \"native\"\ncoexist = \"chain\"").replace(
         "[forwarding]",
         "[workers]\ncount = 2\nidle = \"adaptive\"\n[maglev]\ntable_size = 655373\nseed = 7\n\
          [connections]\ncapacity = 2_000_000\nopening = \"5s\"\nestablished = \"2h\"\nclosing = \"1m\"\nudp = \"1d\"\n\
@@ -29,7 +35,13 @@ fn what_is_said_counts() {
     let four = Queues::First(NonZeroU16::new(4).unwrap());
     assert_eq!(
         config.ports,
-        [Port { interface: "eth1".to_owned(), queues: four, mode: Mode::ZeroCopy, attach: Attach::Native }]
+        [Port {
+            interface: "eth1".to_owned(),
+            queues: four,
+            mode: Mode::ZeroCopy,
+            attach: Attach::Native,
+            coexist: Coexist::Chain
+        }]
     );
     assert_eq!((config.workers, config.idle), (Workers::Count(NonZeroU16::new(2).unwrap()), Idle::Adaptive));
     assert_eq!((config.maglev.table_size.slots(), config.maglev.seed), (655_373, 7));

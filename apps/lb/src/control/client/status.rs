@@ -2,7 +2,9 @@
 
 use std::fmt::Write as _;
 
-use super::super::protocol::{ChecksStatus, PortStatus, Status, TableStatus, Totals, WorkerStatus};
+use super::super::protocol::{
+    ChecksStatus, PortStatus, PrivilegesStatus, Status, TableStatus, Totals, WorkerStatus,
+};
 use super::lists::{of_reals, rate};
 use crate::text::{Color, Style, Table, count, number, numbers, percent, plain, time, words};
 
@@ -23,8 +25,8 @@ pub(super) fn show(status: &Status, style: Style) -> String {
 }
 
 fn program(status: &Status, style: Style) -> String {
-    let Status { version, pid, uptime_seconds, configuration, socket, metrics, connections, checks, .. } =
-        status;
+    let Status { version, pid, uptime_seconds, configuration, socket, metrics, privileges, .. } = status;
+    let Status { connections, checks, .. } = status;
     let mut text = style.bold(&format!("afx-lb {version}, pid {pid}, up {}", time(*uptime_seconds))) + "\n";
     let mut fact = |name: &str, value: String| {
         let _ = writeln!(text, "  {name:<14} {value}");
@@ -47,9 +49,22 @@ fn program(status: &Status, style: Style) -> String {
     }
     fact("socket", socket.clone().unwrap_or_else(|| "none".to_owned()));
     fact("metrics", metrics.map_or_else(|| "none".to_owned(), |address| format!("http://{address}/metrics")));
+    fact("privileges", rights(privileges));
     fact("connections", table(connections));
     fact("checks", health(checks));
     text
+}
+
+fn rights(privileges: &PrivilegesStatus) -> String {
+    let PrivilegesStatus { capabilities, no_new } = privileges;
+    let held = match capabilities.len() {
+        0 => "none".to_owned(),
+        // Root's are listed by nobody.
+        more @ 10.. => format!("{more} capabilities"),
+        _ => capabilities.join(" "),
+    };
+    let programs = if *no_new { "none can be gained" } else { "programs that it starts may be given others" };
+    format!("{held}; {programs}")
 }
 
 fn table(table: &TableStatus) -> String {

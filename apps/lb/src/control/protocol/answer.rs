@@ -21,6 +21,7 @@ pub(crate) struct Status {
     pub(crate) socket: Option<String>,
     /// Where the metrics are served: `ADDRESS:PORT`.
     pub(crate) metrics: Option<SocketAddr>,
+    pub(crate) privileges: PrivilegesStatus,
     pub(crate) ports: Vec<PortStatus>,
     pub(crate) workers: Vec<WorkerStatus>,
     pub(crate) totals: Totals,
@@ -29,6 +30,15 @@ pub(crate) struct Status {
     pub(crate) checks: ChecksStatus,
     /// What an operator should know of, a sentence each: a real that cannot be reached, and why.
     pub(crate) warnings: Vec<String>,
+}
+
+/// What the process may do, as the kernel tells.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct PrivilegesStatus {
+    /// The capabilities that any of its threads has, by name.
+    pub(crate) capabilities: Vec<String>,
+    /// Whether programs that it starts can gain no others.
+    pub(crate) no_new: bool,
 }
 
 /// The configuration in force.

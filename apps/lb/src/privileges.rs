@@ -1,0 +1,92 @@
+//! What the process may still do once it balances: `[control] privileges`.
+//!
+//! Capabilities are given up thread by thread, each at the moment at which the thread needs them no more. Of the library,
+//! the resolver's thread keeps CAP_NET_ADMIN, for neighbour entries, and those behind the sockets keep nothing.
+
+use afx::control::privileges::{self, Capabilities};
+
+use crate::config::{Coexist, Config, Privileges, Probe};
+use crate::control::protocol::PrivilegesStatus;
+
+/// What putting another steering in force may take: another redirect program.
+const LOADING: [Capabilities; 3] = [Capabilities::BPF, Capabilities::PERFMON, Capabilities::NET_ADMIN];
+
+/// What each kind of thread keeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Kept {
+    /// The main loop: reloads, and what is put back at the end.
+    pub(crate) main: Capabilities,
+    /// Workers: nothing, unless another's program is to be put back when a stage panics.
+    pub(crate) worker: Capabilities,
+    /// Health checks: echo requests.
+    pub(crate) checker: Capabilities,
+}
+
+impl Kept {
+    /// None where nothing is to be given up.
+    pub(crate) fn of(config: &Config) -> Option<Self> {
+        let back = match config.ports.iter().any(|port| port.coexist != Coexist::Refuse) {
+            true => Capabilities::NET_ADMIN,
+            false => Capabilities::NONE,
+        };
+        match config.control.privileges {
+            Privileges::All => None,
+            Privileges::Reload => Some(Self {
+                main: LOADING.into_iter().fold(Capabilities::NONE, |all, one| all | one),
+                worker: back,
+                checker: Capabilities::NET_RAW,
+            }),
+            Privileges::Least => {
+                let pings = probes(config).any(|probe| matches!(probe, Probe::Icmp));
+                let checker = if pings { Capabilities::NET_RAW } else { Capabilities::NONE };
+                Some(Self { main: back, worker: back, checker })
+            }
+        }
+    }
+}
+
+fn probes(config: &Config) -> impl Iterator<Item = &Probe> {
+    config.vips.iter().filter_map(|vip| Some(&vip.check.as_ref()?.probe))
+}
+
+/// Before any thread is started: what programs that the process starts can be given at most. Those of checks may need
+/// what root has, or their files say: where there are any, they are not limited.
+pub(crate) fn limit(config: &Config) {
+    let has_programs = probes(config).any(|probe| matches!(probe, Probe::Command { .. }));
+    let Some(kept) = Kept::of(config).filter(|_| !has_programs) else { return };
+    let most = kept.main | kept.worker | kept.checker | Capabilities::NET_ADMIN;
+    report(privileges::limit_programs(most));
+}
+
+/// On the main loop's thread, once all is started: gives up what only the start has taken.
+pub(crate) fn settle(config: &Config) {
+    if let Some(kept) = Kept::of(config) {
+        report(privileges::keep(kept.main));
+    }
+    let PrivilegesStatus { capabilities, no_new } = status();
+    let gains = if no_new { "can gain no others" } else { "its programs may be given others" };
+    tracing::info!(capabilities = capabilities.join(" "), "privileges kept: {gains}");
+}
+
+/// On a thread that needs no more than these.
+pub(crate) fn keep(kept: Capabilities) {
+    report(privileges::keep(kept));
+}
+
+/// Says that capabilities could not be given up: it works all the same.
+pub(crate) fn report(given_up: std::io::Result<()>) {
+    if let Err(error) = given_up {
+        tracing::warn!(
+            "privileges cannot be given up: {error}; does a filter of system calls (SystemCallFilter=) forbid capset?"
+        );
+    }
+}
+
+/// What the process has, as the kernel tells.
+pub(crate) fn status() -> PrivilegesStatus {
+    PrivilegesStatus {
+        capabilities: privileges::held()
+            .map_or_else(|error| vec![format!("not known: {error}")], Capabilities::names),
+        no_new: privileges::programs_are_limited().unwrap_or(false),
+    }
+}
