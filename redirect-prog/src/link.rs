@@ -210,6 +210,21 @@ pub fn occupant(ifindex: u32) -> Option<Occupant> {
     Some(Occupant { program_id, program_name: program_name(program_id).unwrap_or_default(), mode })
 }
 
+/// Frames that a packet may have at most in zero-copy mode, by what the driver of the interface of that index says: 1
+/// where it has no multi-buffer there. None where it has no zero-copy, and where the kernel (before 6.3) does not tell.
+pub fn zero_copy_segments(ifindex: u32) -> Option<u32> {
+    let mut found = libbpf_sys::bpf_xdp_query_opts {
+        sz: size_of::<libbpf_sys::bpf_xdp_query_opts>() as libbpf_sys::size_t,
+        ..Default::default()
+    };
+    // SAFETY: the options outlive the call and say their size.
+    check(unsafe { libbpf_sys::bpf_xdp_query(interface(ifindex).ok()?, 0, &raw mut found) }).ok()?;
+    (found.feature_flags & XSK_ZEROCOPY != 0).then(|| found.xdp_zc_max_segs.max(1))
+}
+
+/// `NETDEV_XDP_ACT_XSK_ZEROCOPY` of `linux/netdev.h`.
+const XSK_ZEROCOPY: u64 = 8;
+
 fn program_name(id: u32) -> io::Result<String> {
     // SAFETY: takes a number; the descriptor made, close-on-exec, is owned by nobody else.
     let fd = unsafe { OwnedFd::from_raw_fd(check(libbpf_sys::bpf_prog_get_fd_by_id(id))?) };

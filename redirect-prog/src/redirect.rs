@@ -185,6 +185,15 @@ impl Redirect {
         self.loaded.change(tables, steer_all, |program| self.link.update(program))
     }
 
+    /// Changes [`Options::frame_limit`] while packets flow: what the sockets take is known once they are bound.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Load`] or [`Error::Link`] where the new program could not be put in place: the old limit stays.
+    pub fn update_frame_limit(&mut self, bytes: u32) -> Result<(), Error> {
+        self.loaded.limit(bytes, |program| self.link.update(program))
+    }
+
     /// The counters of all queues, summed. Takes a system call a queue.
     ///
     /// # Errors
@@ -303,6 +312,22 @@ impl Loaded {
         let old = std::mem::replace(&mut self.tables, tables);
         self.config = config;
         self.tables.prune(&old, &self.maps.tables)
+    }
+
+    /// Goes over to packets of up to `bytes`, by a new program that is handed to `attach` where that changes anything.
+    pub(crate) fn limit(
+        &mut self,
+        bytes: u32,
+        attach: impl FnOnce(BorrowedFd<'_>) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        if bytes == self.options.frame_limit {
+            return Ok(());
+        }
+        let options = Options { frame_limit: bytes, ..self.options.clone() };
+        let (program, _) = load(self.config, &options, self.chained, Some(&self.maps))?;
+        attach(program.as_fd())?;
+        (self.program, self.options) = (program, options);
+        Ok(())
     }
 
     pub(crate) fn register(&self, queue: u32, socket: BorrowedFd<'_>) -> Result<(), Error> {

@@ -407,3 +407,34 @@ fn packets_that_do_not_fit_a_frame_pass_to_the_kernel() {
         assert_eq!(bench.sees(&[0; 9001]), "oversize");
     });
 }
+
+#[test]
+fn what_fits_changes_while_the_program_runs() {
+    in_namespace(|| {
+        let options = Options { frame_limit: 1000, multi_buffer: true, ..heartless() };
+        let mut bench = Bench::new(&Steering::All, &options);
+        assert_eq!(bench.sees(&[0; 9000]), "oversize");
+        bench.loaded.limit(9000, |_| Ok(())).expect("the limit changes");
+        assert_eq!(bench.sees(&[0; 9000]), "redirected");
+        assert_eq!(bench.sees(&[0; 9001]), "oversize");
+        // What else changes leaves it as it is.
+        bench.steer(&Steering::Match(vec![]));
+        bench.steer(&Steering::All);
+        assert_eq!(bench.sees(&[0; 9000]), "redirected");
+        // The same again needs no program.
+        bench.loaded.limit(9000, |_| unreachable!("nothing to attach")).expect("nothing changes");
+    });
+}
+
+#[test]
+fn long_packets_are_steered_by_their_headers() {
+    in_namespace(|| {
+        let options = Options { frame_limit: 32_000, multi_buffer: true, ..heartless() };
+        let bench = Bench::new(&Steering::Match(https().to_vec()), &options);
+        let long = |port| to_vip(TCP, &[ports(1, port), vec![0; 9000]].concat()).map(|packet| frame(&packet));
+        for (packet, other) in long(443).into_iter().zip(long(80)) {
+            assert_eq!(bench.sees(&packet), "redirected");
+            assert_eq!(bench.sees(&other), "passed_unmatched");
+        }
+    });
+}
