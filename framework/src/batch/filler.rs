@@ -4,12 +4,14 @@ use super::segments::Segments;
 use super::{BATCH, Slot};
 use crate::mem::Frame;
 
-/// The places of an empty batch, filled in order; see [`Batch::fill`](super::Batch::fill).
+/// The places of a batch, filled in order; see [`Batch::fill`](super::Batch::fill).
 pub(crate) struct Filler<'b> {
     places: &'b mut [Frame; BATCH],
     segments: &'b mut Segments,
     tails: &'b mut [u32; BATCH],
     segmented: &'b mut u64,
+    /// The first place has the beginning of a packet.
+    begun: bool,
 }
 
 /// How far a [`Filler`] has come: kept apart from it, so that it stays in registers.
@@ -41,14 +43,15 @@ impl<'b> Filler<'b> {
         segments: &'b mut Segments,
         tails: &'b mut [u32; BATCH],
         segmented: &'b mut u64,
+        begun: bool,
     ) -> Self {
-        Self { places, segments, tails, segmented }
+        Self { places, segments, tails, segmented, begun }
     }
 
-    /// Where it begins: no packet yet.
+    /// Where it begins: no packet yet, or the beginning of one.
     #[inline(always)]
     pub(crate) fn progress(&self) -> Progress {
-        Progress { packets: 0, open: false }
+        Progress { packets: self.begun.into(), open: self.begun }
     }
 
     /// Adds a frame: a packet's first or, where the one before it was to be continued, its next.

@@ -342,23 +342,35 @@ impl Batch {
         self.origin = origin;
     }
 
-    /// Adds a copy of a packet from elsewhere; the caller keeps below [`BATCH`] packets. None where no frame
-    /// is free.
-    pub(crate) fn push_copy(&mut self, bytes: &[u8]) -> Option<Slot> {
+    /// Adds a copy of a packet from elsewhere: `first` in one frame, and in further ones the `rest`, of which most have
+    /// none; the caller keeps below [`BATCH`] packets. None where too few frames are free.
+    pub(crate) fn push_copy(&mut self, first: &[u8], rest: &[u8]) -> Option<Slot> {
+        let room = self.pool.room();
+        if self.pool.free() < 1 + rest.len().div_ceil(room) {
+            return None;
+        }
         let mut frame = self.pool.take()?;
-        copy_bytes(bytes, &mut frame);
+        copy_bytes(first, &mut frame);
         let slot = Slot::new((!self.occupied).trailing_zeros());
         self.put(slot, frame);
+        let mut tail = segments::NONE;
+        for segment in rest.chunks(room) {
+            let mut frame = self.pool.take().expect("free frames, as counted above");
+            copy_bytes(segment, &mut frame);
+            tail = self.segments.append(tail, frame);
+        }
+        self.set_tail(slot, tail);
         Some(slot)
     }
 
-    /// Adds received packets to the empty batch, slot after slot: `receive` is given the pool and what takes
-    /// the frames, of [`BATCH`] packets at most.
+    /// Adds received packets to the batch, slot after slot: `receive` is given the pool and what takes the frames, of
+    /// [`BATCH`] packets at most. The batch is empty, or has the beginning of the first packet.
     #[inline(always)]
     pub(crate) fn fill(&mut self, receive: impl FnOnce(&mut Pool, &mut Filler<'_>) -> Progress) {
-        debug_assert!(self.occupied == 0);
+        debug_assert!(self.occupied <= 1);
+        let begun = self.occupied != 0;
         let Self { pool, frames, segments, tails, segmented, .. } = self;
-        let mut filler = Filler::new(frames, segments, tails, segmented);
+        let mut filler = Filler::new(frames, segments, tails, segmented, begun);
         let count = receive(pool, &mut filler).packets();
         self.occupied = if count == BATCH { u64::MAX } else { (1 << count) - 1 };
         self.live = self.occupied;
@@ -368,16 +380,6 @@ impl Batch {
     #[inline(always)]
     pub(crate) fn drain_heads<R>(&mut self, send: impl FnOnce(&mut Pool, &mut Heads<'_>) -> R) -> R {
         send(&mut self.pool, &mut Heads::new(&mut self.frames))
-    }
-
-    /// Adds a copy of some bytes as a further segment. False where no frame is free.
-    #[cfg(feature = "pcap")]
-    pub(crate) fn push_segment_copy(&mut self, slot: Slot, bytes: &[u8]) -> bool {
-        let Some(mut frame) = self.pool.take() else { return false };
-        copy_bytes(bytes, &mut frame);
-        let tail = self.segments.append(self.tails[slot.index()], frame);
-        self.set_tail(slot, tail);
-        true
     }
 
     pub(crate) fn set_meta(&mut self, slot: Slot, meta: Option<Meta>, user: Option<[u64; 2]>) {
@@ -461,6 +463,18 @@ impl Batch {
         let (frame, next) = self.segments.remove(self.tails[slot.index()])?;
         self.tails[slot.index()] = next;
         Some(frame)
+    }
+
+    /// Segments beyond the first of all packets of `mask`.
+    #[inline(always)]
+    pub(crate) fn further_segments(&self, mask: u64) -> u32 {
+        let segmented = mask & self.segmented;
+        if segmented == 0 { 0 } else { self.count_segments(segmented) }
+    }
+
+    #[cold]
+    fn count_segments(&self, mask: u64) -> u32 {
+        Slots::new(mask).map(|slot| self.segment_count(slot) as u32).sum()
     }
 
     pub(crate) fn segment_count(&self, slot: Slot) -> usize {

@@ -5,6 +5,7 @@ use std::io;
 use afx_redirect::Occupant;
 use nix::net::if_::{if_nameindex, if_nametoindex};
 
+use super::interface::FITS;
 use super::netlink::{self, BASIC, Link, REDIRECT, XdpFeatures, ZERO_COPY};
 use super::peer::Peer;
 use super::{Error, Overview, Result};
@@ -77,6 +78,11 @@ impl Facts {
     /// Whether the driver runs XDP programs; not known where the kernel does not say.
     pub(super) fn is_native(&self) -> Option<bool> {
         self.xdp.map(|xdp| xdp.can(BASIC | REDIRECT))
+    }
+
+    /// Whether a port takes packets that are longer than a frame, unless told otherwise.
+    pub(super) fn takes_long_packets(&self) -> bool {
+        self.link.mtu > FITS
     }
 }
 

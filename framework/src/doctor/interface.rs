@@ -3,13 +3,14 @@
 use afx_redirect::{Attached, Occupant};
 
 use super::facts::Facts;
+use super::netlink::{RX_SG, XdpFeatures, ZERO_COPY};
 use super::peer::MTU_MOST;
 use super::{Finding, Remedy, Topic};
 
 const TOPIC: Topic = Topic::Interface;
 
-/// The longest IP packet that fits a frame of 2048 bytes, less XDP's 256 before it, Ethernet's header and a VLAN tag.
-pub(super) const FITS: u32 = 2048 - 256 - 14 - 4;
+/// The longest IP packet that fits a frame of the usual size.
+pub(super) const FITS: u32 = crate::port::longest_mtu(2048);
 
 /// The name of the program by which afx takes packets.
 const OURS: &str = "afx_redirect";
@@ -40,6 +41,16 @@ fn mtu(facts: &Facts) -> Finding {
         return Finding::good(TOPIC, NAME, format!("{mtu} bytes"));
     }
     let what = format!("{mtu} bytes, and up to {FITS} fit a frame");
+    let several = |xdp: &XdpFeatures| xdp.can(RX_SG);
+    match facts.xdp.filter(several) {
+        Some(xdp) if xdp.can(ZERO_COPY) && xdp.zero_copy_segments <= 1 => {
+            let why = "the driver's zero-copy takes packets of one frame: longer ones go to the kernel, counted as \
+                       `oversize`, unless `multi_buffer = \"on\"` has them in copy mode";
+            return Finding::better(TOPIC, NAME, what, why);
+        }
+        Some(_) => return Finding::good(TOPIC, NAME, format!("{what}: longer packets take several")),
+        None => {}
+    }
     let refused = if mtu > MTU_MOST { "; many drivers refuse native XDP with such an MTU" } else { "" };
     let why = format!("longer packets go to the kernel, counted as `oversize`{refused}");
     let remedy = Remedy::command(format!("ip link set {} mtu {}", facts.name, mtu.min(1500)));
@@ -85,6 +96,7 @@ mod tests {
     #[test]
     fn long_packets_do_not_fit() {
         let mut facts = card();
+        facts.xdp = Some(XdpFeatures { actions: 1, ..XdpFeatures::default() });
         for (bytes, verdict, refused) in [
             (1500, Verdict::Good, false),
             (1774, Verdict::Good, false),
@@ -94,6 +106,16 @@ mod tests {
             facts.link.mtu = bytes;
             let found = mtu(&facts);
             assert_eq!((found.verdict, found.why.contains("refuse")), (verdict, refused), "{bytes}");
+        }
+        // They do not where the driver has several frames for them, in the mode that is used.
+        for (actions, zero_copy_segments, verdict) in [
+            (1 | RX_SG, 0, Verdict::Good),
+            (1 | RX_SG | ZERO_COPY, 5, Verdict::Good),
+            (1 | RX_SG | ZERO_COPY, 1, Verdict::CouldBeBetter),
+        ] {
+            facts.xdp = Some(XdpFeatures { actions, zero_copy_segments, ..XdpFeatures::default() });
+            let found = mtu(&facts);
+            assert_eq!((found.verdict, found.why.contains("zero-copy")), (verdict, verdict != Verdict::Good));
         }
     }
 }

@@ -111,6 +111,9 @@ fn find_namespace(number: i32) -> io::Result<(File, String)> {
 /// kernel's room before and after the packet, and the Ethernet header (`veth_xdp_set` in `drivers/net/veth.c`).
 pub(super) const MTU_MOST: u32 = 4096 - 256 - 320 - 14;
 
+/// The same with several buffers: `MAX_SKB_FRAGS` pages more, of which any kernel has 17.
+const MTU_MOST_OF_SEVERAL: u32 = MTU_MOST + 17 * 4096;
+
 const NAME: &str = "other end";
 
 pub(super) fn examine(facts: &Facts) -> Vec<Finding> {
@@ -131,7 +134,7 @@ pub(super) fn examine(facts: &Facts) -> Vec<Finding> {
             .mend(Remedy::command("ethtool -K INTERFACE tx off")),
         ],
         Some(Peer::Seen(seen)) => {
-            vec![checksums(seen), segmentation(seen), vlan(seen), mtu(seen), queues(facts, seen)]
+            vec![checksums(seen), segmentation(seen), vlan(seen), mtu(facts, seen), queues(facts, seen)]
         }
     }
 }
@@ -174,12 +177,13 @@ fn vlan(peer: &Seen) -> Finding {
     Finding::better(Topic::Interface, NAME, what, why).mend(remedy)
 }
 
-fn mtu(peer: &Seen) -> Finding {
+fn mtu(facts: &Facts, peer: &Seen) -> Finding {
     const NAME: &str = "other end's MTU";
-    if peer.mtu <= MTU_MOST {
+    let most = if facts.takes_long_packets() { MTU_MOST_OF_SEVERAL } else { MTU_MOST };
+    if peer.mtu <= most {
         return Finding::good(Topic::Interface, NAME, format!("{} bytes", peer.mtu));
     }
-    let what = format!("{} bytes, and native XDP takes at most {MTU_MOST}", peer.mtu);
+    let what = format!("{} bytes, and native XDP takes at most {most}", peer.mtu);
     let why =
         "the kernel refuses native XDP here; with `attach = \"auto\"` generic XDP is used, which is slower";
     let remedy = Remedy::command(format!("{}ip link set {} mtu 1500", peer.reach, peer.name));
@@ -248,6 +252,8 @@ mod tests {
         peer.mtu = 9000;
         peer.channels = Some(Channels::separate(4, 4));
         assert_eq!(find(&facts, "other end's MTU").verdict, Verdict::WillNotWork);
+        facts.link.mtu = 9000;
+        assert_eq!(find(&facts, "other end's MTU").verdict, Verdict::Good);
         let queues = find(&facts, "other end's queues");
         assert_eq!(queues.verdict, Verdict::WillNotWork);
         assert_eq!(queues.remedy.unwrap().command, "ip netns exec client ethtool -L eth1 tx 1");

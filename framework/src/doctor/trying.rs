@@ -68,7 +68,9 @@ fn turn_on_again(facts: &Facts) -> Result<(), String> {
 
 /// Attaches a redirect program that takes nothing.
 fn attach(facts: &Facts, mode: AttachMode) -> Result<Redirect, String> {
-    let options = Options { mode, queues: 1, max_rules: 16, max_blocked: 16, ..Options::default() };
+    let multi_buffer = facts.takes_long_packets();
+    let options =
+        Options { mode, multi_buffer, queues: 1, max_rules: 16, max_blocked: 16, ..Options::default() };
     Redirect::attach(facts.index, &Steering::Match(Vec::new()), &options).map_err(|error| chain(&error))
 }
 

@@ -286,6 +286,11 @@ impl Pool {
         self.geometry.frame_size() as usize
     }
 
+    /// Bytes of a packet that a frame takes behind its headroom.
+    pub(crate) fn room(&self) -> usize {
+        self.frame_size() - usize::from(self.headroom)
+    }
+
     /// How many frames are free.
     #[inline(always)]
     pub fn free(&self) -> usize {

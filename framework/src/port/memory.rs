@@ -4,7 +4,7 @@
 use std::sync::{Mutex, PoisonError};
 
 use super::{Port, Queue, Received, Sent, rings};
-use crate::batch::{BATCH, Batch};
+use crate::batch::{BATCH, Batch, Held};
 use crate::error::{Error, Result};
 use crate::mem::Pool;
 use crate::time::Time;
@@ -88,19 +88,20 @@ impl Port for MemoryPort {
             return Err(Error::config(format!("memory port {}: queue {queue} is open already", self.name)));
         };
         let rings = near.open(memory.region(), memory.frame_size());
-        Ok(Box::new(MemoryQueue { rings, level: self.fill_level, clock: self.clock }))
+        Ok(Box::new(MemoryQueue { rings, begun: None, level: self.fill_level, clock: self.clock }))
     }
 }
 
 struct MemoryQueue {
     rings: FrameRings,
+    begun: Option<Held>,
     level: u32,
     clock: Option<Time>,
 }
 
 impl Queue for MemoryQueue {
     fn receive(&mut self, batch: &mut Batch, max: usize) -> Received {
-        rings::receive(&mut self.rings, batch, max)
+        rings::receive(&mut self.rings, batch, max, &mut self.begun)
     }
 
     fn room_to_send(&mut self) -> u32 {
@@ -108,7 +109,7 @@ impl Queue for MemoryQueue {
     }
 
     fn transmit(&mut self, batch: &mut Batch, mask: u64) -> Sent {
-        rings::transmit(&mut self.rings, batch, mask, true)
+        rings::transmit(&mut self.rings, batch, mask, u32::MAX)
     }
 
     fn service(&mut self, pool: &mut Pool) -> u64 {
@@ -136,7 +137,12 @@ impl MemoryPeer {
     /// Sends a packet to the port. False where the port cannot take it now: no worker has opened it
     /// yet, has lent it no frame, or is behind.
     pub fn send(&mut self, bytes: &[u8]) -> bool {
-        self.far.deliver(self.segment, bytes)
+        self.far.deliver(self.segment, bytes, false)
+    }
+
+    /// Sends the beginning of a packet, which goes on with what is sent next; else as [`send`](Self::send).
+    pub fn send_beginning(&mut self, bytes: &[u8]) -> bool {
+        self.far.deliver(self.segment, bytes, true)
     }
 
     /// The next packet that the port has sent.

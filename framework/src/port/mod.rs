@@ -18,7 +18,9 @@ pub use pcap::{
     CaptureError, CaptureFormat, CaptureReader, CaptureWriter, Captured, Contents as CaptureContents,
     PcapPort,
 };
-pub use xdp::{XdpPort, carries_default_route};
+#[cfg(feature = "doctor")]
+pub(crate) use xdp::longest_mtu;
+pub use xdp::{LongPackets, MultiBuffer, XdpPort, carries_default_route};
 
 pub use crate::xsk::{BusyPoll, Mode, ModeWanted};
 pub use afx_redirect::{
@@ -65,6 +67,11 @@ pub trait Port: Send + Sync {
     /// any worker starts. Packets will have `frame_size` bytes, less what is kept free before them.
     #[doc(hidden)]
     fn prepare(&self, frame_size: usize) -> Result<Vec<u32>>;
+    /// Packets longer than a frame that the port takes, once it is prepared.
+    #[doc(hidden)]
+    fn long_packets(&self) -> Option<LongPackets> {
+        None
+    }
     /// Whether the port's frames must lie in a UMEM.
     #[doc(hidden)]
     fn needs_umem(&self) -> bool {

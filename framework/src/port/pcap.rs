@@ -163,14 +163,8 @@ impl PcapQueue {
 
     /// Copies a packet into frames. False where there are too few.
     fn deliver(&self, batch: &mut Batch, timestamp: Time, bytes: &[u8]) -> bool {
-        if batch.pool().free() < bytes.len().div_ceil(self.room).max(1) {
-            return false;
-        }
         let (first, rest) = bytes.split_at(bytes.len().min(self.room));
-        let Some(slot) = batch.push_copy(first) else { return false };
-        for segment in rest.chunks(self.room) {
-            batch.push_segment_copy(slot, segment);
-        }
+        let Some(slot) = batch.push_copy(first, rest) else { return false };
         let meta = Meta { origin: batch.origin(slot), timestamp: Some(timestamp), ..Meta::default() };
         batch.set_meta(slot, Some(meta), None);
         true

@@ -1,7 +1,7 @@
 //! Moving packets between a batch and a queue's rings: the same for AF_XDP sockets and memory ports.
 
 use super::{Received, Sent};
-use crate::batch::{BATCH, Batch, Filler, Progress, Slots};
+use crate::batch::{BATCH, Batch, Filler, Held, Progress, Slot, Slots};
 use crate::mem::{Frame, Pool};
 use crate::xsk::frames::FrameRings;
 
@@ -9,22 +9,46 @@ use crate::xsk::frames::FrameRings;
 /// one without completing it.
 const SHORTEST: usize = 14;
 
-/// Moves up to `max` received packets into the empty batch.
+/// Moves up to `max` received packets into the empty batch. What has come of a packet whose end is still to come is in
+/// `begun` until then.
 #[inline(always)]
-pub(super) fn receive(rings: &mut FrameRings, batch: &mut Batch, max: usize) -> Received {
+pub(super) fn receive(
+    rings: &mut FrameRings,
+    batch: &mut Batch,
+    max: usize,
+    begun: &mut Option<Held>,
+) -> Received {
     let mut received = Received::default();
+    if begun.is_some() {
+        go_on(batch, begun);
+    }
+    let mut open = false;
     batch.fill(|pool, filler| {
         let state = State { progress: filler.progress(), bytes: 0, bad: 0 };
         let take = |state, frame, more| take(filler, state, frame, more);
         let (_, mut state) = rings.receive(pool, max as u32, state, take);
         if state.progress.is_open() {
             state = receive_rest(rings, pool, filler, state);
+            open = state.progress.is_open();
         }
         received.packets = state.progress.packets();
         (received.bytes, received.bad) = (state.bytes, state.bad.into());
         state.progress
     });
+    if open {
+        received.packets -= 1;
+        *begun = Some(batch.hold(Slot::new(received.packets as u32)));
+    }
     received
+}
+
+/// Puts what has come of a packet into the empty batch.
+#[cold]
+fn go_on(batch: &mut Batch, begun: &mut Option<Held>) {
+    if let Some(Err(held)) = begun.take().map(|held| batch.release(held)) {
+        // Not in an empty batch.
+        *begun = Some(held);
+    }
 }
 
 /// How far receiving has come: few words, so that they stay in registers.
@@ -48,8 +72,8 @@ fn take(filler: &mut Filler<'_>, state: State, frame: Option<Frame>, continued: 
     }
 }
 
-/// Receives the rest of a packet of several segments. The kernel shows a packet's segments all at once,
-/// so what has begun is there to its end.
+/// Receives the rest of a packet of several segments. The kernel shows a packet's segments all at once
+/// (`Documentation/networking/af_xdp.rst`), so what has begun is there to its end; of another side, it may come later.
 #[cold]
 fn receive_rest(rings: &mut FrameRings, pool: &mut Pool, filler: &mut Filler<'_>, mut state: State) -> State {
     while state.progress.is_open() {
@@ -63,12 +87,13 @@ fn receive_rest(rings: &mut FrameRings, pool: &mut Pool, filler: &mut Filler<'_>
     state
 }
 
-/// Writes the packets of `mask` to the TX ring, as many as have room, and shows them to the other side.
+/// Writes the packets of `mask`, of up to `segments` each, to the TX ring, as many as have room, and shows them to the
+/// other side.
 #[inline(always)]
-pub(super) fn transmit(rings: &mut FrameRings, batch: &mut Batch, mask: u64, multi_buffer: bool) -> Sent {
+pub(super) fn transmit(rings: &mut FrameRings, batch: &mut Batch, mask: u64, segments: u32) -> Sent {
     let mut sent = Sent::default();
     if mask & batch.segmented() != 0 {
-        transmit_segments(rings, batch, mask, multi_buffer, &mut sent);
+        transmit_segments(rings, batch, mask, segments, &mut sent);
     } else {
         send_run(rings, batch, mask, &mut sent);
         let left = mask & !sent.mask;
@@ -117,20 +142,14 @@ fn send_each(rings: &mut FrameRings, batch: &mut Batch, mask: u64, sent: &mut Se
 }
 
 /// As [`transmit`], where some packets have several segments: a packet is sent whole or not at all.
-fn transmit_segments(
-    rings: &mut FrameRings,
-    batch: &mut Batch,
-    mask: u64,
-    multi_buffer: bool,
-    sent: &mut Sent,
-) {
+fn transmit_segments(rings: &mut FrameRings, batch: &mut Batch, mask: u64, most: u32, sent: &mut Sent) {
     for slot in Slots::new(mask) {
         let segments = batch.segment_count(slot);
-        if batch.bytes(slot).len() < SHORTEST || segments > 0 && !multi_buffer {
+        let wanted = segments as u32 + 1;
+        if batch.bytes(slot).len() < SHORTEST || wanted > most {
             sent.refused |= slot.bit();
             continue;
         }
-        let wanted = segments as u32 + 1;
         if rings.room_to_send(wanted) < wanted {
             break;
         }

@@ -1,5 +1,8 @@
 //! The AF_XDP port: a network interface, its redirect program, and a socket per queue.
 
+mod multi_buffer;
+mod routes;
+
 use std::error::Error as _;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
@@ -9,12 +12,18 @@ use std::time::Duration;
 use afx_redirect::{AttachMode, Beat, Coexist, Counters, OnStall, Options, Redirect, Steering};
 
 use super::{Port, Queue, Received, Sent, rings};
-use crate::batch::{BATCH, Batch};
+#[cfg(feature = "doctor")]
+pub(crate) use multi_buffer::longest_mtu;
+pub use multi_buffer::{LongPackets, MultiBuffer};
+use multi_buffer::{Takes, frame_room, ways};
+pub use routes::carries_default_route;
+
+use crate::batch::{BATCH, Batch, Held};
 use crate::error::{Error, Result};
 use crate::mem::Pool;
 use crate::worker::Memory;
 use crate::xsk::{
-    BusyPoll, Granted, Mode, ModeWanted, Pages, RingAccess, Socket, SocketConfig, Wake, interface,
+    BusyPoll, Granted, Mode, ModeWanted, Pages, RingAccess, Socket, SocketConfig, Umem, Wake, interface,
 };
 
 /// A network interface, through AF_XDP.
@@ -37,6 +46,7 @@ pub struct XdpPort {
     mode: ModeWanted,
     attach: AttachMode,
     coexist: Coexist,
+    multi_buffer: MultiBuffer,
     busy_poll: Option<BusyPoll>,
     ring_size: u32,
     fill_level: Option<u32>,
@@ -50,12 +60,25 @@ pub struct XdpPort {
 #[derive(Debug, Default)]
 struct State {
     redirect: Option<Redirect>,
-    /// Queues that are open: what was granted, and how they are.
-    open: Vec<(u32, String, Arc<Health>)>,
+    /// Packets longer than a frame that are to be taken.
+    long: Option<LongPackets>,
+    /// Frames that a packet may have in zero-copy mode, where the driver has that.
+    zero_copy: Option<u32>,
+    open: Vec<Open>,
     /// Sockets that wait for traffic to be let in.
     waiting: Vec<(u32, OwnedFd)>,
     /// The program's counters as they were when it was detached.
     last: Counters,
+}
+
+/// A queue that is open.
+#[derive(Debug)]
+struct Open {
+    queue: u32,
+    /// What was granted, in words.
+    granted: String,
+    takes: Takes,
+    health: Arc<Health>,
 }
 
 impl XdpPort {
@@ -68,6 +91,7 @@ impl XdpPort {
             mode: ModeWanted::Auto,
             attach: AttachMode::Auto,
             coexist: Coexist::Refuse,
+            multi_buffer: MultiBuffer::Auto,
             busy_poll: None,
             ring_size: 2048,
             fill_level: None,
@@ -113,6 +137,12 @@ impl XdpPort {
     /// ```
     pub fn coexist(mut self, coexist: Coexist) -> Self {
         self.coexist = coexist;
+        self
+    }
+
+    /// Whether packets longer than a frame are taken: where the interface's MTU lets them come, unless said.
+    pub fn multi_buffer(mut self, multi_buffer: MultiBuffer) -> Self {
+        self.multi_buffer = multi_buffer;
         self
     }
 
@@ -172,6 +202,35 @@ impl XdpPort {
         Error::config(format!("port {}: {what}", self.interface))
     }
 
+    /// Binds a queue, in the best of the ways that there are.
+    fn bind(&self, umem: &Umem, queue: u32, mode: ModeWanted, memory: &Memory) -> Result<Socket> {
+        let ways = match umem.is_bound() {
+            // All sockets do as the first.
+            true => vec![(mode, false)],
+            false => ways(mode, memory.long_packets(), self.state().zero_copy),
+        };
+        let mut ways = ways.into_iter().peekable();
+        loop {
+            let (mode, multi_buffer) = ways.next().expect("there is a way, and after the last an error");
+            let config = SocketConfig {
+                rx_entries: self.ring_size,
+                tx_entries: self.ring_size,
+                mode,
+                multi_buffer,
+                busy_poll: self.busy_poll.or_else(|| memory.busy().then(BusyPoll::default)),
+                ..SocketConfig::default()
+            };
+            let error = match Socket::bind(umem, &self.interface, queue, &config) {
+                Ok(socket) => return Ok(socket),
+                Err(error) => error,
+            };
+            if ways.peek().is_none() || !error.is_of_the_way() {
+                return Err(self.error(format!("opening queue {queue}"), error));
+            }
+            tracing::info!(interface = self.interface, queue, %error, "bound in another way");
+        }
+    }
+
     /// The queues wanted, each of which the interface has.
     fn checked_queues(&self) -> Result<Vec<u32>> {
         let there = interface::rx_queues(&self.interface)
@@ -185,37 +244,6 @@ impl XdpPort {
             None => Ok(queues),
         }
     }
-}
-
-/// Bytes that the kernel keeps free before each packet: `XDP_PACKET_HEADROOM` of `linux/bpf.h`.
-const XDP_HEADROOM: usize = 256;
-
-/// Whether a default route of this thread's network namespace, of IPv4 or of IPv6, leaves by `interface`.
-///
-/// # Errors
-/// The system's, where it does not show its routes. A kernel without IPv6 has none of that.
-#[doc(hidden)]
-pub fn carries_default_route(interface: &str) -> std::io::Result<bool> {
-    // /proc/net is the process's, which may be of another namespace than the thread.
-    let read = |name| match std::fs::read_to_string(format!("/proc/thread-self/net/{name}")) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(String::new()),
-        result => result,
-    };
-    Ok(has_default_route(&read("route")?, &read("ipv6_route")?, interface))
-}
-
-/// Whether the kernel's routing tables, in its own format, have a default route by an interface.
-fn has_default_route(v4: &str, v6: &str, interface: &str) -> bool {
-    let v4 = v4.lines().any(|line| {
-        let mut fields = line.split_whitespace();
-        fields.next() == Some(interface) && fields.next() == Some("00000000")
-    });
-    let v6 = v6.lines().any(|line| {
-        let fields: Vec<_> = line.split_whitespace().collect();
-        // The kernel's own unreachable default route is on `lo`.
-        matches!(fields.as_slice(), [net, "00", .., device] if net.bytes().all(|b| b == b'0') && *device == interface)
-    });
-    v4 || v6
 }
 
 impl Port for XdpPort {
@@ -245,10 +273,15 @@ impl Port for XdpPort {
                  to this machine, SSH too: steer by match, or force it",
             ));
         }
+        let mtu =
+            interface::mtu(&self.interface).map_err(|source| self.error("asking for its MTU", source))?;
+        let long = self.multi_buffer.wanted(mtu, frame_size);
         let options = Options {
             mode: self.attach,
             coexist: self.coexist,
-            frame_limit: (frame_size - XDP_HEADROOM) as u32,
+            // Until it is known what the sockets take.
+            frame_limit: frame_room(frame_size) as u32,
+            multi_buffer: long.is_some(),
             queues: queues.iter().max().map_or(1, |last| last + 1),
             stall_limit: self.stall_limit,
             on_stall: self.on_stall,
@@ -256,8 +289,14 @@ impl Port for XdpPort {
         };
         let redirect = Redirect::attach(index, &self.steering, &options)
             .map_err(|source| self.error("attaching the redirect program", source))?;
-        self.state().redirect = Some(redirect);
+        let mut state = self.state();
+        state.redirect = Some(redirect);
+        (state.long, state.zero_copy) = (long, afx_redirect::zero_copy_segments(index));
         Ok(queues)
+    }
+
+    fn long_packets(&self) -> Option<LongPackets> {
+        self.state().long
     }
 
     fn open(&self, queue: u32, memory: &Memory) -> Result<Box<dyn Queue>> {
@@ -266,18 +305,31 @@ impl Port for XdpPort {
             ModeWanted::Auto if memory.copy_only() => ModeWanted::Demand(Mode::Copy),
             mode => mode,
         };
-        let config = SocketConfig {
-            rx_entries: self.ring_size,
-            tx_entries: self.ring_size,
-            mode,
-            busy_poll: self.busy_poll.or_else(|| memory.busy().then(BusyPoll::default)),
-            ..SocketConfig::default()
-        };
         // Opened before, where the worker tries again in another mode: that socket must go first.
         self.state().waiting.retain(|(opened, _)| *opened != queue);
-        let socket = Socket::bind(umem, &self.interface, queue, &config)
-            .map_err(|source| self.error(format!("opening queue {queue}"), source))?;
+        let socket = self.bind(umem, queue, mode, memory)?;
         let granted = socket.granted();
+        let State { long, zero_copy, .. } = *self.state();
+        let takes = Takes::new(&granted, zero_copy, memory.frame_size());
+        let mut words = describe(&granted, umem.pages());
+        if long.is_some() {
+            words = format!("{words}, {}", takes.describe());
+        }
+        if let Some(LongPackets { demanded, .. }) = long
+            && takes.segments == 1
+        {
+            let what = takes.describe();
+            if demanded {
+                return Err(self.refused(format_args!(
+                    "queue {queue} takes {what}: leave the mode open, or multi-buffer"
+                )));
+            }
+            tracing::warn!(
+                interface = self.interface,
+                queue,
+                "it takes {what}: longer ones stay with the kernel"
+            );
+        }
         let fd = socket.as_fd().try_clone_to_owned();
         let fd = fd.map_err(|source| self.error(format!("keeping the socket of queue {queue}"), source))?;
         let health = Arc::new(Health::default());
@@ -287,19 +339,37 @@ impl Port for XdpPort {
             .beat(queue)
             .map_err(|source| self.error(format!("finding the heartbeat of queue {queue}"), source))?;
         state.waiting.push((queue, fd));
-        state.open.retain(|(opened, ..)| *opened != queue);
-        state.open.push((queue, describe(&granted, umem.pages()), health.clone()));
-        state.open.sort_by_key(|(queue, ..)| *queue);
+        state.open.retain(|open| open.queue != queue);
+        state.open.push(Open { queue, granted: words, takes, health: health.clone() });
+        state.open.sort_by_key(|open| open.queue);
         let default_level = match granted.mode {
             Mode::Copy => self.ring_size,
             Mode::ZeroCopy => 2 * self.ring_size,
         };
         let level = if self.send_only { 0 } else { self.fill_level.unwrap_or(default_level) };
-        Ok(Box::new(XdpQueue { beat, socket, level, drained: true, send_only: self.send_only, health }))
+        let segments = if self.multi_buffer == MultiBuffer::Off { 1 } else { takes.segments };
+        let send_only = self.send_only;
+        Ok(Box::new(XdpQueue {
+            beat,
+            socket,
+            begun: None,
+            level,
+            segments,
+            drained: true,
+            send_only,
+            health,
+        }))
     }
 
     fn attach(&self) -> Result<()> {
         let mut state = self.state();
+        if state.long.is_some()
+            && let Some(longest) = state.open.iter().map(|open| open.takes.longest).min()
+            && let Some(redirect) = &mut state.redirect
+        {
+            let updated = redirect.update_frame_limit(longest as u32);
+            updated.map_err(|source| self.error("having it take long packets", source))?;
+        }
         let waiting = std::mem::take(&mut state.waiting);
         let redirect = state.redirect.as_ref().ok_or(Error::Stopped)?;
         waiting.iter().try_for_each(|(queue, socket)| {
@@ -351,7 +421,7 @@ impl Port for XdpPort {
                 facts.push(("native mode".into(), format!("not available: {why}")));
             }
         }
-        for (queue, granted, health) in &state.open {
+        for Open { queue, granted, health, .. } in &state.open {
             facts.push((format!("queue {queue}"), format!("{granted}{}", health.describe())));
         }
         facts
@@ -422,7 +492,11 @@ impl Health {
 struct XdpQueue {
     beat: Beat,
     socket: Socket,
+    /// What has come of a packet of several frames.
+    begun: Option<Held>,
     level: u32,
+    /// Frames that a packet may have.
+    segments: u32,
     /// The RX ring was empty when it was last looked at.
     drained: bool,
     send_only: bool,
@@ -434,7 +508,7 @@ const KICKS: u32 = 4;
 
 impl Queue for XdpQueue {
     fn receive(&mut self, batch: &mut Batch, max: usize) -> Received {
-        let received = rings::receive(&mut self.socket.rings, batch, max);
+        let received = rings::receive(&mut self.socket.rings, batch, max, &mut self.begun);
         self.drained = received.packets < max;
         received
     }
@@ -444,14 +518,14 @@ impl Queue for XdpQueue {
     }
 
     fn transmit(&mut self, batch: &mut Batch, mask: u64) -> Sent {
-        let room = self.socket.rings.room_to_send(mask.count_ones());
+        let wanted = mask.count_ones() + batch.further_segments(mask);
         let mut wakeups = 0;
-        if room < mask.count_ones() {
+        if self.socket.rings.room_to_send(wanted) < wanted {
             // The kernel has not kept up: give it one more chance before packets are dropped.
             wakeups = self.kick();
             self.socket.rings.reclaim(batch.pool());
         }
-        let sent = rings::transmit(&mut self.socket.rings, batch, mask, false);
+        let sent = rings::transmit(&mut self.socket.rings, batch, mask, self.segments);
         Sent { wakeups, ..sent }
     }
 
@@ -508,26 +582,5 @@ impl XdpQueue {
             self.health.unpolled.store(true, Ordering::Relaxed);
         }
         calls
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn default_routes_are_found_of_both_kinds() {
-        let v4 = "Iface\tDestination\tGateway\neth0\t00000000\t0100000A\neth1\t0000000A\t00000000\n";
-        let any = "0".repeat(32);
-        let v6 = format!(
-            "{any} 00 {any} 00 {any} 00000400 00000003 00000000 00000003 eth2\n\
-             20010db8000000000000000000000000 20 {any} 00 {any} 00000100 00000001 00000000 00000001 eth3\n"
-        );
-        for (interface, has) in
-            [("eth0", true), ("eth1", false), ("eth", false), ("eth2", true), ("eth3", false)]
-        {
-            assert_eq!(has_default_route(v4, &v6, interface), has, "{interface}");
-        }
-        assert!(!has_default_route("", "", "eth0"));
     }
 }

@@ -11,6 +11,8 @@ const IN_FLIGHT: usize = 64;
 /// A packet on its way: a copy of its bytes and what was known of it. Made once, used again and again.
 struct Parcel {
     len: usize,
+    /// Bytes of the packet's first segment: it stays one.
+    head: usize,
     bytes: Box<[u8]>,
     meta: Meta,
     user: Option<[u64; 2]>,
@@ -107,7 +109,8 @@ impl HandOver {
         for incoming in &mut self.incoming {
             while count < max {
                 let Some(parcel) = incoming.parcels.receive() else { break };
-                match batch.push_copy(&parcel.bytes[..parcel.len]) {
+                let (head, rest) = parcel.bytes[..parcel.len].split_at(parcel.head);
+                match batch.push_copy(head, rest) {
                     Some(slot) => {
                         batch.set_meta(slot, Some(parcel.meta), parcel.user);
                         count += 1;
@@ -124,7 +127,7 @@ impl HandOver {
 
 impl Parcel {
     fn new(longest: usize) -> Self {
-        Self { len: 0, bytes: vec![0; longest].into(), meta: Meta::default(), user: None }
+        Self { len: 0, head: 0, bytes: vec![0; longest].into(), meta: Meta::default(), user: None }
     }
 }
 
@@ -144,7 +147,7 @@ impl Outgoing {
             parcel.bytes[at..at + segment.len()].copy_from_slice(segment);
             at += segment.len();
         }
-        parcel.len = len;
+        (parcel.len, parcel.head) = (len, batch.bytes(slot).len());
         parcel.meta = batch.meta_of(slot).unwrap_or_default();
         parcel.meta.origin.hops = parcel.meta.origin.hops.saturating_add(1);
         parcel.user = batch.user_of(slot);

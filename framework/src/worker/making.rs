@@ -12,7 +12,7 @@ use super::{HugePages, Idle, WorkerId};
 use crate::batch::{Batch, Reason, Reasons};
 use crate::error::{Error, Result};
 use crate::packet::HashSeed;
-use crate::port::{Port, PortId};
+use crate::port::{LongPackets, Port, PortId};
 use crate::stage::Pipeline;
 use crate::stats::{Counter, Layout};
 use crate::xsk;
@@ -168,6 +168,7 @@ impl<F> Making<'_, F> {
             umem,
             busy: settings.idle == Idle::Busy,
             copy_only: false,
+            long: longest_of(self.share.queues.iter().map(|(port, _)| &*self.ports[port.index()])),
         };
         let (memory, lanes) = match self.open_queues(wanted) {
             // All sockets on a UMEM have the mode of the first: where one port cannot do zero-copy, none does.
@@ -189,6 +190,14 @@ impl<F> Making<'_, F> {
         let batch = Batch::new(memory.pool(HEADROOM), layout.counters.len(), settings.hash_seed);
         Ok(Opened { turn: Turn::new(batch, pipeline, lanes, hand_over, settings.tick), layout })
     }
+}
+
+/// What ports take of packets longer than a frame, all together.
+pub(super) fn longest_of<'p>(ports: impl Iterator<Item = &'p dyn Port>) -> Option<LongPackets> {
+    ports.filter_map(Port::long_packets).reduce(|one, other| LongPackets {
+        longest: one.longest.max(other.longest),
+        demanded: one.demanded || other.demanded,
+    })
 }
 
 /// Whether a port failed for want of zero-copy mode, after another port of the worker had it.

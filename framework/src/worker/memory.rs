@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::error::{Error, Result};
 use crate::mem::{PageKind, Pages, Pool, Region};
+use crate::port::LongPackets;
 use crate::xsk::{self, Umem, UmemConfig};
 
 /// The packet memory of one worker, which ports open their queues on.
@@ -27,6 +28,8 @@ pub(super) struct Wanted {
     pub(super) busy: bool,
     /// Some port of the worker cannot do zero-copy, and all sockets on a UMEM have the same mode.
     pub(super) copy_only: bool,
+    /// Packets longer than a frame that some port of the worker takes.
+    pub(super) long: Option<LongPackets>,
 }
 
 /// Entries of each socket's fill and completion ring: more than are lent for receiving, or being sent, at
@@ -78,7 +81,10 @@ impl Memory {
         self.umem.as_ref()
     }
 
-    #[cfg(any(test, feature = "testing"))]
+    pub(crate) fn long_packets(&self) -> Option<LongPackets> {
+        self.wanted.long
+    }
+
     pub(crate) fn frame_size(&self) -> usize {
         self.wanted.frame_size
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::hand_over::HandOver;
 use super::inline::Inline;
 use super::mailbox::Waker;
-use super::making::{Build, Making, OnReady, Settings};
+use super::making::{Build, Making, OnReady, Settings, longest_of};
 use super::plan::{Share, plan};
 use super::running::{Running, Shared};
 use super::{HugePages, Idle, WorkerId};
@@ -159,7 +159,8 @@ impl<F> Pipelined<F> {
         let shared = Arc::new(Shared::new(ports, &wakers));
         let build = Arc::new(self.build);
         let (ready, started) = mpsc::channel();
-        let parts = HandOver::mesh(&wakers, settings.frame_size);
+        let long = longest_of(shared.ports.iter().map(|port| &**port)).map_or(0, |long| long.longest);
+        let parts = HandOver::mesh(&wakers, settings.frame_size.max(long));
         let mut threads = Vec::new();
         let workers = shares.len();
         for ((worker, share), hand_over) in shares.into_iter().enumerate().zip(parts) {

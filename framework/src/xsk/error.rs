@@ -55,6 +55,16 @@ pub(crate) enum Error {
         /// The kernel's answer.
         source: io::Error,
     },
+    /// Packets of several frames were asked for, and the kernel does not know them.
+    #[error("{interface} queue {queue}: packets of several frames take Linux 6.6 or newer")]
+    MultiBufferUnavailable {
+        /// The interface.
+        interface: String,
+        /// The queue.
+        queue: u32,
+        /// The kernel's answer.
+        source: io::Error,
+    },
     /// All sockets of a UMEM work in the mode of the first.
     #[error(
         "{interface} queue {queue}: {demanded} mode demanded, but the first socket on this UMEM is in {bound} mode"
@@ -81,4 +91,11 @@ pub(crate) enum Error {
         /// The kernel's answer.
         source: io::Error,
     },
+}
+
+impl Error {
+    /// Whether another mode, or another kind of packets, might do: nothing is bound.
+    pub(crate) fn is_of_the_way(&self) -> bool {
+        matches!(self, Self::ZeroCopyUnavailable { .. } | Self::MultiBufferUnavailable { .. })
+    }
 }

@@ -65,9 +65,9 @@ pub(crate) fn queue(size: u32) -> (Near, Far) {
 }
 
 impl Far {
-    /// Delivers a packet in frames of which each takes at most `segment` bytes. False, with nothing taken,
-    /// where no worker has opened the queue, the fill ring has too few frames, or the RX ring is full.
-    pub(crate) fn deliver(&mut self, segment: usize, bytes: &[u8]) -> bool {
+    /// Delivers a packet, or its beginning where it goes on, in frames of which each takes at most `segment` bytes. False,
+    /// with nothing taken, where no worker has opened the queue, the fill ring has too few frames, or the RX ring is full.
+    pub(crate) fn deliver(&mut self, segment: usize, bytes: &[u8], goes_on: bool) -> bool {
         let Some((region, frame_size)) = self.memory.get() else { return false };
         let segment = segment.min(*frame_size - HEADROOM as usize);
         let count = bytes.len().div_ceil(segment).max(1) as u32;
@@ -88,7 +88,7 @@ impl Far {
                 std::ptr::copy_nonoverlapping(chunk.as_ptr(), target.as_ptr(), chunk.len());
             }
             left -= 1;
-            let options = if left > 0 { CONTINUED } else { 0 };
+            let options = if left > 0 || goes_on { CONTINUED } else { 0 };
             rx.push(Descriptor { addr: start, len: chunk.len() as u32, options });
         });
         self.rx.submit();

@@ -76,6 +76,8 @@ impl Default for SocketConfig {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Granted {
     pub(crate) mode: Mode,
+    /// Whether packets may have several frames.
+    pub(crate) multi_buffer: bool,
     /// Native or Library, never Auto.
     pub(crate) ring_access: RingAccess,
     /// `None` if not wanted, or the kernel has none.
@@ -162,6 +164,7 @@ impl Socket {
 
         let mode = bound_mode(fd).map_err(|source| name.failed("ask for its mode", source))?;
         umem.mode.get_or_init(|| mode);
+        let multi_buffer = *umem.multi_buffer.get_or_init(|| config.multi_buffer);
         let alive = Alive::new(umem);
 
         let busy_poll = config.busy_poll.and_then(|wanted| {
@@ -178,7 +181,7 @@ impl Socket {
 
         let rings = name.rings(library, sizes, umem, config.ring_access)?;
         let ring_access = if rings.owners.is_some() { RingAccess::Native } else { RingAccess::Library };
-        let granted = Granted { mode, ring_access, busy_poll, tx_budget, send_buffer_bytes };
+        let granted = Granted { mode, multi_buffer, ring_access, busy_poll, tx_budget, send_buffer_bytes };
         let Rings { rx, tx, fill, completion, owners } = rings;
         // SAFETY: the other side is the kernel, and works on the socket's UMEM.
         let rings = unsafe {
@@ -384,6 +387,10 @@ impl Name {
                 // Where the driver could, but not with this card: virtio-net, say, whose memory it cannot map.
                 Some(libc::EINVAL) if zero_copy_only && self.has_queue() => {
                     return Err(Error::ZeroCopyUnavailable { interface, queue, source: error });
+                }
+                // A flag that it does not know.
+                Some(libc::EINVAL) if config.multi_buffer && !umem.is_bound() && self.has_queue() => {
+                    return Err(Error::MultiBufferUnavailable { interface, queue, source: error });
                 }
                 Some(libc::ENODEV | libc::ENXIO) => return Err(Error::NoSuchInterface { interface }),
                 Some(libc::EINVAL) => {

@@ -1,3 +1,6 @@
+#[path = "multi_buffer_tests.rs"]
+mod multi_buffer;
+
 use std::collections::BTreeSet;
 use std::process::{Child, Command};
 use std::ptr::NonNull;

@@ -70,6 +70,8 @@ pub(crate) struct Umem {
     pub(super) samples: [FrameDesc; 2],
     /// Said by the first socket bound, for all.
     pub(super) mode: Arc<OnceLock<Mode>>,
+    /// Whether packets may have several frames; said by the first socket as well.
+    pub(super) multi_buffer: Arc<OnceLock<bool>>,
     /// How many sockets live.
     pub(super) sockets: Arc<AtomicUsize>,
     base: NonNull<u8>,
@@ -134,7 +136,21 @@ impl Umem {
         sockopt::close_all_xdp_sockets_on_exec();
         let base = base(&library, &samples[0]);
         let config = UmemConfig { frames, ..config };
-        Ok(Self { library, samples, mode: Arc::default(), sockets: Arc::default(), base, pages, config })
+        Ok(Self {
+            library,
+            samples,
+            mode: Arc::default(),
+            multi_buffer: Arc::default(),
+            sockets: Arc::default(),
+            base,
+            pages,
+            config,
+        })
+    }
+
+    /// Whether a socket was bound on it: all others do as that one.
+    pub(crate) fn is_bound(&self) -> bool {
+        self.mode.get().is_some()
     }
 
     /// Bytes of a frame.

@@ -177,3 +177,48 @@ fn headers_that_lie_in_the_first_segment_are_parsed_with_the_whole_length() {
     assert_eq!(worker.turn(), 2);
     assert_eq!(received(&mut peer).len(), 2);
 }
+
+#[test]
+fn a_packet_whose_end_comes_later_waits_for_it() {
+    let (mut worker, mut peer) = one_port(|_| Reflect);
+    peer.segment_at(100);
+    let packet = long(1000);
+    assert!(peer.send(&[1; 60]) && peer.send_beginning(&packet[..250]));
+    assert_eq!(worker.turn(), 1);
+    assert_eq!(received(&mut peer), [[1; 60]]);
+    // Part by part, and for a while nothing at all.
+    assert_eq!(worker.turn(), 0);
+    assert!(peer.send_beginning(&packet[250..550]));
+    assert_eq!(worker.turn(), 0);
+    assert_eq!(worker.stats().workers[0].ledger.held.outside(), 6);
+    assert!(worker.stats().workers[0].ledger.balanced());
+    assert!(peer.send(&packet[550..]) && peer.send(&[2; 60]));
+    assert_eq!(worker.turn(), 2);
+    assert_eq!(received(&mut peer), [packet, vec![2; 60]]);
+    worker.drain();
+    let stats = worker.stats();
+    assert_eq!((stats.received(), stats.sent(), stats.dropped_total()), (3, 3, 0));
+    assert_eq!(stats.workers[0].ledger.held.outside(), 0);
+    assert_balanced(&mut worker);
+}
+
+#[test]
+fn a_full_ring_of_beginnings_and_ends_mixes_nothing_up() {
+    let (mut worker, mut peer) = one_port(|_| Reflect);
+    peer.segment_at(50);
+    // Of each packet the end comes with the beginning of the next: every turn begins and ends within one.
+    let packets: Vec<Vec<u8>> = (0..200usize).map(|number| long(100 + number * 13 % 700)).collect();
+    let mut arrived = Vec::new();
+    for (number, packet) in packets.iter().enumerate() {
+        let cut = 14 + number * 31 % (packet.len() - 14);
+        assert!(peer.send_beginning(&packet[..cut]));
+        worker.turn();
+        arrived.extend(received(&mut peer));
+        assert!(peer.send(&packet[cut..]));
+    }
+    worker.turn();
+    arrived.extend(received(&mut peer));
+    assert_eq!(arrived, packets);
+    worker.drain();
+    assert_balanced(&mut worker);
+}

@@ -4,6 +4,7 @@
 
 mod examples;
 mod forwarding;
+mod jumbo;
 mod lifecycle;
 mod steering;
 mod support;
