@@ -1,7 +1,7 @@
 //! Processor cores: how fast they run, and what else runs on them.
 
-use super::files::{Files, field, list, written};
 use super::{Finding, Remedy, Topic};
+use crate::machine::files::{Files, field, list, written};
 
 const TOPIC: Topic = Topic::Cores;
 const FOLDER: &str = "/sys/devices/system/cpu";

@@ -2,8 +2,8 @@
 
 use std::io;
 
-use super::files::Files;
 use super::{Finding, Remedy, Topic, Verdict};
+use crate::machine::Files;
 
 const TOPIC: Topic = Topic::Kernel;
 

@@ -1,7 +1,7 @@
 //! Huge pages.
 
-use super::files::{Files, field};
 use super::{Finding, Remedy, Topic};
+use crate::machine::files::{Files, field};
 
 const TOPIC: Topic = Topic::Memory;
 

@@ -17,7 +17,6 @@ mod change;
 mod cores;
 mod driver;
 mod facts;
-mod files;
 mod interface;
 mod kernel;
 mod memory;
@@ -31,9 +30,9 @@ mod trying;
 use std::fmt;
 use std::io;
 
+use crate::machine::Files;
 pub use change::Remedy;
 use facts::Facts;
-use files::Files;
 
 /// How a finding is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -1,8 +1,8 @@
 //! Offloads of an interface that do harm to what XDP receives.
 
 use super::facts::Facts;
-use super::files::Files;
 use super::{Finding, Remedy, Topic};
+use crate::machine::Files;
 
 const TOPIC: Topic = Topic::Interface;
 

@@ -12,11 +12,9 @@ use nix::sched::{CloneFlags, setns};
 use super::facts::{Facts, active};
 use super::netlink::{self, Link};
 use super::{Finding, Remedy, Topic};
+use crate::machine::NAMED;
 use crate::xsk::ethtool::{self, Feature};
 use crate::xsk::interface::{self, Channels};
-
-/// Folders in which namespaces have names: those of `ip netns`, and of Docker.
-const NAMED: [&str; 2] = ["/run/netns", "/run/docker/netns"];
 
 /// The other end of a veth.
 #[derive(Debug, Clone)]

@@ -3,9 +3,12 @@
 use std::fmt::Write as _;
 
 use super::facts::Facts;
-use super::files::{Files, list, written};
 use super::peer::Peer;
 use super::{Finding, Remedy, Topic};
+use crate::machine::files::{Files, list, written};
+use crate::machine::interrupts::{self, node_cores};
+use crate::machine::topology::best_first;
+use crate::settings;
 use crate::xsk::ethtool::Rings;
 use crate::xsk::interface::Channels;
 
@@ -15,7 +18,12 @@ const TOPIC: Topic = Topic::Interface;
 pub(super) fn examine(files: &Files, facts: &Facts, cores: &[usize]) -> Vec<Finding> {
     let mut findings = vec![queues(facts, cores.len() as u32), rings(facts)];
     findings.extend(sending(facts, files));
-    findings.extend([interrupts(files, facts), node(files, facts, cores), polling(files, facts)]);
+    findings.extend([
+        interrupts(files, facts),
+        node(files, facts, cores),
+        workers(files, facts, cores),
+        polling(files, facts),
+    ]);
     findings
 }
 
@@ -88,51 +96,9 @@ fn sending(facts: &Facts, files: &Files) -> Option<Finding> {
     Some(Finding::better(TOPIC, NAME, what, why))
 }
 
-/// The interrupts of an interface, and on which cores each of them comes.
-fn interrupts_of(files: &Files, interface: &str) -> Vec<(u32, Vec<usize>)> {
-    let device = format!("/sys/class/net/{interface}/device");
-    // A virtio card's belong to the PCI device above it.
-    let numbers = [format!("{device}/msi_irqs"), format!("{device}/../msi_irqs")]
-        .into_iter()
-        .map(|folder| files.names(&folder))
-        .find(|names| !names.is_empty())
-        .unwrap_or_default();
-    let mut numbers: Vec<u32> = numbers.iter().filter_map(|name| name.parse().ok()).collect();
-    numbers.sort_unstable();
-    let handled_as = |number: &u32, test: &dyn Fn(&str) -> bool| {
-        files.names(&format!("/proc/irq/{number}")).iter().any(|name| test(name))
-    };
-    // Where queues have interrupts of their own, the one with the bare name of the interface is for changes of the link.
-    let own = |name: &str| is_queue(name) && name != interface;
-    let only_bare = !numbers.iter().any(|number| handled_as(number, &own));
-    numbers.retain(|number| handled_as(number, &|name| own(name) || only_bare && is_queue(name)));
-    let cores = |number: &u32| {
-        let read = |name| files.read(&format!("/proc/irq/{number}/{name}")).map(|text| list(&text));
-        let effective = read("effective_affinity_list").filter(|cores| !cores.is_empty());
-        effective.or_else(|| read("smp_affinity_list")).unwrap_or_default()
-    };
-    numbers.into_iter().map(|number| (number, cores(&number))).collect()
-}
-
-/// Whether an interrupt's handler, by the name that its driver gave it, is for packets.
-fn is_queue(handler: &str) -> bool {
-    const SETTINGS: [&str; 8] = [
-        "affinity_hint",
-        "effective_affinity",
-        "effective_affinity_list",
-        "node",
-        "smp_affinity",
-        "smp_affinity_list",
-        "spurious",
-        "default_smp_affinity",
-    ];
-    let others = ["config", "mbx", "misc", "async", "cmd", "ctrl", "control"];
-    !SETTINGS.contains(&handler) && !others.iter().any(|other| handler.contains(other))
-}
-
 fn interrupts(files: &Files, facts: &Facts) -> Finding {
     const NAME: &str = "interrupts";
-    let found = interrupts_of(files, &facts.name);
+    let found = interrupts::of(files, &facts.name);
     if found.is_empty() {
         let what = match facts.driver.as_str() {
             "veth" => "none: packets come on the core of whoever sends them",
@@ -140,11 +106,11 @@ fn interrupts(files: &Files, facts: &Facts) -> Finding {
         };
         return Finding::good(TOPIC, NAME, what);
     }
-    let mut cores: Vec<usize> = found.iter().flat_map(|(_, cores)| cores.iter().copied()).collect();
+    let mut cores: Vec<usize> = found.iter().flat_map(|interrupt| interrupt.cores.iter().copied()).collect();
     cores.sort_unstable();
     cores.dedup();
     let what = format!("{} of the queues, on cores {}", found.len(), written(&cores));
-    let (first, _) = found[0];
+    let first = found[0].number;
     let near = node_cores(files, &facts.name);
     if let Some((node, near)) = &near
         && cores.iter().any(|core| !near.contains(core))
@@ -162,20 +128,6 @@ fn interrupts(files: &Files, facts: &Facts) -> Finding {
         return Finding::better(TOPIC, NAME, what, why).mend(Remedy::command(command));
     }
     Finding::good(TOPIC, NAME, what)
-}
-
-/// The NUMA node that a card is at, and the node's cores; None on machines that have but one.
-fn node_cores(files: &Files, interface: &str) -> Option<(i64, Vec<usize>)> {
-    let nodes = list(&files.read("/sys/devices/system/node/online")?);
-    if nodes.len() < 2 {
-        return None;
-    }
-    let device = format!("/sys/class/net/{interface}/device");
-    let node = files.number(&format!("{device}/numa_node")).or_else(|| {
-        files.number(&format!("{device}/../numa_node")) // virtio
-    })?;
-    let cores = files.read(&format!("/sys/devices/system/node/node{node}/cpulist"))?;
-    (node >= 0).then(|| (node, list(&cores)))
 }
 
 fn node(files: &Files, facts: &Facts, cores: &[usize]) -> Finding {
@@ -205,9 +157,22 @@ fn node(files: &Files, facts: &Facts, cores: &[usize]) -> Finding {
     Finding::good(TOPIC, NAME, format!("{what}; name them as `cores` of the workers"))
 }
 
-/// What keeps a queue's interrupts off while a worker polls it (`Documentation/networking/napi.rst`).
-const DEFER: &str = "napi_defer_hard_irqs";
-const TIMEOUT: &str = "gro_flush_timeout";
+/// Where the workers of this interface's queues would be, one a queue, unless told otherwise.
+fn workers(files: &Files, facts: &Facts, cores: &[usize]) -> Finding {
+    const NAME: &str = "workers";
+    let best = best_first(files, &[&facts.name], cores);
+    let count = (facts.rx_queues() as usize).min(best.len());
+    if best.is_empty() {
+        return Finding::better(TOPIC, NAME, "not known", "/proc does not say which cores may be used");
+    }
+    let place = |(worker, core): (usize, &usize)| {
+        let queues: Vec<usize> = (worker..facts.rx_queues() as usize).step_by(count).collect();
+        let plural = if queues.len() == 1 { "queue" } else { "queues" };
+        format!("{plural} {} on core {core}", written(&queues))
+    };
+    let places: Vec<_> = best.iter().take(count).enumerate().map(place).collect();
+    Finding::good(TOPIC, NAME, places.join(", "))
+}
 
 fn polling(files: &Files, facts: &Facts) -> Finding {
     const NAME: &str = "busy polling";
@@ -218,15 +183,16 @@ fn polling(files: &Files, facts: &Facts) -> Finding {
         let why = "/sys is of another network namespace: look from `ip netns exec`";
         return Finding::better(TOPIC, NAME, "not known", why);
     }
-    let (Some(defer), Some(timeout)) = (number(DEFER), number(TIMEOUT)) else {
+    let [(defer_name, _), (timeout_name, _)] = settings::DEFER;
+    let (Some(defer), Some(timeout)) = (number(defer_name), number(timeout_name)) else {
         return Finding::good(TOPIC, NAME, "the kernel has nothing to set");
     };
-    let what = format!("{DEFER} {defer}, {TIMEOUT} {timeout}");
+    let what = format!("{defer_name} {defer}, {timeout_name} {timeout}");
     if defer > 0 && timeout > 0 {
         return Finding::good(TOPIC, NAME, what);
     }
     let why = "interrupts go on while workers poll, and take turns with them";
-    let remedy = Remedy::settings(&facts.name, &[(DEFER, "2"), (TIMEOUT, "200000")]);
+    let remedy = Remedy::attributes(&facts.name, &settings::DEFER);
     Finding::better(TOPIC, NAME, what, why).mend(remedy)
 }
 

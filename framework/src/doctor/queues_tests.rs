@@ -113,6 +113,13 @@ fn a_virtual_machine_has_what_its_host_gives() {
 }
 
 #[test]
+fn workers_are_near_the_card() {
+    let place = |cores: &[usize]| workers(&server(), &card(), cores).what;
+    assert_eq!(place(&[0, 4, 5]), "queues 0,3,6 on core 4, queues 1,4,7 on core 5, queues 2,5 on core 0");
+    assert_eq!(workers(&guest(), &virtio(), &[0, 1]).what, "queue 0 on core 0");
+}
+
+#[test]
 fn interrupts_keep_off_while_workers_poll() {
     let found = polling(&guest(), &virtio());
     assert_eq!(found.verdict, Verdict::CouldBeBetter);

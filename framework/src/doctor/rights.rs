@@ -1,8 +1,8 @@
 //! What the calling process may do: capabilities, and how much memory it may lock.
 
-use super::files::{Files, field};
 use super::memory::PACKET_MEMORY;
 use super::{Finding, Remedy, Topic};
+use crate::machine::files::{Files, field};
 
 const TOPIC: Topic = Topic::Rights;
 

@@ -9,6 +9,7 @@ mod memory;
 #[cfg(feature = "pcap")]
 mod pcap;
 mod rings;
+mod route;
 mod xdp;
 
 #[cfg(any(test, feature = "testing"))]
@@ -18,9 +19,10 @@ pub use pcap::{
     CaptureError, CaptureFormat, CaptureReader, CaptureWriter, Captured, Contents as CaptureContents,
     PcapPort,
 };
+pub use route::carries_default_route;
 #[cfg(feature = "doctor")]
 pub(crate) use xdp::longest_mtu;
-pub use xdp::{LongPackets, MultiBuffer, XdpPort, carries_default_route};
+pub use xdp::{LongPackets, MultiBuffer, XdpPort};
 
 pub use crate::xsk::{BusyPoll, Mode, ModeWanted};
 pub use afx_redirect::{
@@ -93,6 +95,16 @@ pub trait Port: Send + Sync {
     fn steer(&self, _steering: &Steering) -> Result<()> {
         Err(Error::config(format!("port {} takes all that comes: it cannot be steered", self.name())))
     }
+    /// The network interface that the port is, if it is one.
+    #[doc(hidden)]
+    fn interface(&self) -> Option<&str> {
+        None
+    }
+    /// Each queue has its worker: queues and the cores that their workers are pinned to.
+    #[doc(hidden)]
+    fn placed(&self, _cores: &[(u32, usize)]) -> Result<()> {
+        Ok(())
+    }
     /// What the redirect program has counted, where the port has one.
     #[doc(hidden)]
     fn redirect_counters(&self) -> Option<RedirectCounters> {
@@ -103,6 +115,23 @@ pub trait Port: Send + Sync {
     fn status(&self) -> Vec<(String, String)> {
         Vec::new()
     }
+    /// Settings of the interface that the port has changed, and will put back.
+    #[doc(hidden)]
+    fn changes(&self) -> Vec<Change> {
+        Vec::new()
+    }
+}
+
+/// A setting that a port has changed, and puts back when the runtime has stopped.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Change {
+    /// What it is called: `channels`.
+    pub setting: String,
+    /// What it was.
+    pub before: String,
+    /// What it is.
+    pub value: String,
 }
 
 /// One RX/TX pair of a port, as its worker drives it.

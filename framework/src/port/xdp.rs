@@ -1,7 +1,6 @@
 //! The AF_XDP port: a network interface, its redirect program, and a socket per queue.
 
 mod multi_buffer;
-mod routes;
 
 use std::error::Error as _;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -11,16 +10,20 @@ use std::time::Duration;
 
 use afx_redirect::{AttachMode, Beat, Coexist, Counters, OnStall, Options, Redirect, Steering};
 
+use super::route::carries_default_route;
 use super::{Port, Queue, Received, Sent, rings};
 #[cfg(feature = "doctor")]
 pub(crate) use multi_buffer::longest_mtu;
 pub use multi_buffer::{LongPackets, MultiBuffer};
 use multi_buffer::{Takes, frame_room, ways};
-pub use routes::carries_default_route;
 
 use crate::batch::{BATCH, Batch, Held};
 use crate::error::{Error, Result};
 use crate::mem::Pool;
+#[cfg(feature = "settings")]
+use crate::port::Change;
+#[cfg(feature = "settings")]
+use crate::settings::{Applied, Settings};
 use crate::worker::Memory;
 use crate::xsk::{
     BusyPoll, Granted, Mode, ModeWanted, Pages, RingAccess, Socket, SocketConfig, Umem, Wake, interface,
@@ -54,6 +57,8 @@ pub struct XdpPort {
     on_stall: Option<OnStall>,
     forced: bool,
     send_only: bool,
+    #[cfg(feature = "settings")]
+    settings: Settings,
     state: Mutex<State>,
 }
 
@@ -69,6 +74,9 @@ struct State {
     waiting: Vec<(u32, OwnedFd)>,
     /// The program's counters as they were when it was detached.
     last: Counters,
+    /// Last: queues come and go only once nobody holds them.
+    #[cfg(feature = "settings")]
+    applied: Applied,
 }
 
 /// A queue that is open.
@@ -99,6 +107,8 @@ impl XdpPort {
             on_stall: None,
             forced: false,
             send_only: false,
+            #[cfg(feature = "settings")]
+            settings: Settings::new(),
             state: Mutex::default(),
         }
     }
@@ -186,6 +196,13 @@ impl XdpPort {
         self
     }
 
+    /// Settings of the interface that are changed while the runtime runs: none unless said.
+    #[cfg(feature = "settings")]
+    pub fn settings(mut self, settings: Settings) -> Self {
+        self.settings = settings;
+        self
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -231,6 +248,21 @@ impl XdpPort {
         }
     }
 
+    /// Changes what is wanted of the interface, if it is not another's.
+    #[cfg(feature = "settings")]
+    fn apply(&self, index: u32) -> Result<Applied> {
+        if self.coexist == Coexist::Refuse && afx_redirect::occupant(index).is_some() {
+            // Attaching will say who that is.
+            return Ok(Applied::default());
+        }
+        Applied::start(&self.interface, &self.settings).map_err(|source| self.not_applied(source))
+    }
+
+    #[cfg(feature = "settings")]
+    fn not_applied(&self, source: crate::settings::Error) -> Error {
+        self.error("changing settings", source)
+    }
+
     /// The queues wanted, each of which the interface has.
     fn checked_queues(&self) -> Result<Vec<u32>> {
         let there = interface::rx_queues(&self.interface)
@@ -264,7 +296,6 @@ impl Port for XdpPort {
             let name = &self.interface;
             return Err(self.refused(format_args!("it is down: say `ip link set {name} up` first")));
         }
-        let queues = self.checked_queues()?;
         let would_take_all = matches!(self.steering, Steering::All) && !self.forced;
         let carries = || carries_default_route(&self.interface);
         if would_take_all && carries().map_err(|source| self.error("looking for default routes", source))? {
@@ -273,6 +304,9 @@ impl Port for XdpPort {
                  to this machine, SSH too: steer by match, or force it",
             ));
         }
+        #[cfg(feature = "settings")]
+        let mut applied = self.apply(index)?;
+        let queues = self.checked_queues()?;
         let mtu =
             interface::mtu(&self.interface).map_err(|source| self.error("asking for its MTU", source))?;
         let long = self.multi_buffer.wanted(mtu, frame_size);
@@ -289,9 +323,15 @@ impl Port for XdpPort {
         };
         let redirect = Redirect::attach(index, &self.steering, &options)
             .map_err(|source| self.error("attaching the redirect program", source))?;
+        #[cfg(feature = "settings")]
+        applied.with_queues(&queues).map_err(|source| self.not_applied(source))?;
         let mut state = self.state();
         state.redirect = Some(redirect);
         (state.long, state.zero_copy) = (long, afx_redirect::zero_copy_segments(index));
+        #[cfg(feature = "settings")]
+        {
+            state.applied = applied;
+        }
         Ok(queues)
     }
 
@@ -424,7 +464,25 @@ impl Port for XdpPort {
         for Open { queue, granted, health, .. } in &state.open {
             facts.push((format!("queue {queue}"), format!("{granted}{}", health.describe())));
         }
+        #[cfg(feature = "settings")]
+        for (name, why) in state.applied.skipped() {
+            facts.push(((*name).into(), why.clone()));
+        }
         facts
+    }
+
+    fn interface(&self) -> Option<&str> {
+        Some(&self.interface)
+    }
+
+    #[cfg(feature = "settings")]
+    fn placed(&self, cores: &[(u32, usize)]) -> Result<()> {
+        self.state().applied.with_cores(cores).map_err(|source| self.not_applied(source))
+    }
+
+    #[cfg(feature = "settings")]
+    fn changes(&self) -> Vec<Change> {
+        self.state().applied.changes()
     }
 
     fn redirect_counters(&self) -> Option<Counters> {

@@ -13,7 +13,7 @@ use super::making::{Build, Making};
 use super::run::{Others, Run};
 use crate::batch::Reasons;
 use crate::error::{Error, Result};
-use crate::port::{Port, RedirectCounters, Steering};
+use crate::port::{Change, Port, RedirectCounters, Steering};
 use crate::stage::{Pipeline, Snapshot};
 use crate::stats::{Board, Layout, Stats};
 use crate::time::Time;
@@ -186,6 +186,8 @@ pub struct Status {
     pub port: String,
     /// Name and value, in the order in which they are best read.
     pub facts: Vec<(String, String)>,
+    /// Settings of its interface that it has changed, and puts back once all is stopped.
+    pub changes: Vec<Change>,
 }
 
 impl Running {
@@ -212,8 +214,12 @@ impl Running {
 
     /// How the ports came up: mode bound, queues, what was missing.
     pub fn status(&self) -> Vec<Status> {
-        let ports = self.shared.ports.iter();
-        ports.map(|port| Status { port: port.name().into(), facts: port.status() }).collect()
+        let status = |port: &Box<dyn Port>| Status {
+            port: port.name().into(),
+            facts: port.status(),
+            changes: port.changes(),
+        };
+        self.shared.ports.iter().map(status).collect()
     }
 
     /// What the redirect program of a port has counted; None for a port that has none.

@@ -9,7 +9,7 @@ use super::hand_over::HandOver;
 use super::inline::Inline;
 use super::mailbox::Waker;
 use super::making::{Build, Making, OnReady, Settings, longest_of};
-use super::plan::{Share, plan};
+use super::plan::{Cores, Share, plan};
 use super::running::{Running, Shared};
 use super::{HugePages, Idle, WorkerId};
 use crate::batch::{MAX_PORTS, Reasons};
@@ -163,6 +163,9 @@ impl<F> Pipelined<F> {
         let parts = HandOver::mesh(&wakers, settings.frame_size.max(long));
         let mut threads = Vec::new();
         let workers = shares.len();
+        for (worker, share) in shares.iter().enumerate() {
+            tracing::info!(worker, "{}", share.describe(&shared.ports));
+        }
         for ((worker, share), hand_over) in shares.into_iter().enumerate().zip(parts) {
             let (settings, build, ready) = (settings.clone(), build.clone(), ready.clone());
             let thread_shared = shared.clone();
@@ -251,9 +254,9 @@ impl RuntimeBuilder {
             return Err(Error::config(format!("port {} is given twice", pair[0])));
         }
         let queues = self.ports.iter().map(|port| port.prepare(self.frame_size)).collect::<Result<Vec<_>>>();
-        let available: Vec<usize> =
-            core_affinity::get_core_ids().unwrap_or_default().iter().map(|core| core.id).collect();
-        let shares = queues.and_then(|queues| plan(&queues, self.workers, &self.cores, &available));
+        let there = Cores::of(&self.ports, self.idle != Idle::Busy);
+        let shares = queues.and_then(|queues| plan(&queues, self.workers, &self.cores, &there));
+        let shares = shares.and_then(|shares| self.place(&shares).map(|()| shares));
         let shares = shares.inspect_err(|_| self.ports.iter().for_each(|port| port.detach()))?;
         let settings = Settings {
             idle: self.idle,
@@ -265,5 +268,13 @@ impl RuntimeBuilder {
             on_ready: self.on_ready,
         };
         Ok(Prepared { settings, ports: self.ports.into(), shares })
+    }
+
+    /// Tells ports which cores their queues' workers are on.
+    fn place(&self, shares: &[Share]) -> Result<()> {
+        self.ports.iter().enumerate().try_for_each(|(number, port)| {
+            let cores: Vec<_> = shares.iter().flat_map(|share| share.cores_of(number)).collect();
+            port.placed(&cores)
+        })
     }
 }

@@ -181,6 +181,57 @@ pub(crate) fn set_feature(interface: &str, name: &str, on: bool) -> io::Result<(
     Err(io::Error::new(io::ErrorKind::Unsupported, "the driver has left it as it was"))
 }
 
+/// `ETHTOOL_GRXFHINDIR` and `ETHTOOL_SRXFHINDIR` of `linux/ethtool.h`, and the most places of a table that are read: more
+/// than any driver has.
+#[cfg(feature = "settings")]
+const ETHTOOL_GRXFHINDIR: u32 = 0x38;
+#[cfg(feature = "settings")]
+const ETHTOOL_SRXFHINDIR: u32 = 0x39;
+#[cfg(feature = "settings")]
+const PLACES: usize = 4096;
+
+/// `struct ethtool_rxfh_indir`: the queue that each value of the hash leads to.
+#[cfg(feature = "settings")]
+#[repr(C)]
+struct Indirection {
+    cmd: u32,
+    size: u32,
+    queues: [u32; PLACES],
+}
+
+/// The table by which a card spreads packets over its queues; None where it has none, or does not show it.
+///
+/// # Errors
+/// The kernel's.
+#[cfg(feature = "settings")]
+pub(crate) fn indirection(interface: &str) -> io::Result<Option<Vec<u32>>> {
+    let mut table = Box::new(Indirection { cmd: ETHTOOL_GRXFHINDIR, size: 0, queues: [0; PLACES] });
+    // SAFETY: the structure of ETHTOOL_GRXFHINDIR, which with a size of 0 asks for the size alone.
+    match unsafe { ethtool(interface, &mut *table) } {
+        Ok(()) if table.size == 0 || table.size as usize > PLACES => return Ok(None),
+        Ok(()) => {}
+        Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => return Ok(None),
+        Err(error) => return Err(error),
+    }
+    let size = table.size as usize;
+    // SAFETY: the structure of ETHTOOL_GRXFHINDIR, with room for as many places as it says.
+    unsafe { ethtool(interface, &mut *table) }?;
+    Ok(Some(table.queues[..size.min(table.size as usize)].to_vec()))
+}
+
+/// Has a card spread packets by a table with as many places as its own has; without any, as it does by itself.
+///
+/// # Errors
+/// The kernel's: where the table has another size, or names a queue that is not there.
+#[cfg(feature = "settings")]
+pub(crate) fn set_indirection(interface: &str, places: &[u32]) -> io::Result<()> {
+    let mut table =
+        Box::new(Indirection { cmd: ETHTOOL_SRXFHINDIR, size: places.len() as u32, queues: [0; PLACES] });
+    table.queues.get_mut(..places.len()).ok_or(io::ErrorKind::InvalidInput)?.copy_from_slice(places);
+    // SAFETY: the structure of ETHTOOL_SRXFHINDIR, of which the kernel reads as many places as it says.
+    unsafe { ethtool(interface, &mut *table) }
+}
+
 /// Whether the kernel has AF_XDP sockets; a process that lacks the rights for one is told so by an error of its own.
 ///
 /// # Errors

@@ -3,8 +3,10 @@
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
-/// `ETHTOOL_GCHANNELS` of `linux/ethtool.h`.
+/// `ETHTOOL_GCHANNELS` and `ETHTOOL_SCHANNELS` of `linux/ethtool.h`.
 const ETHTOOL_GCHANNELS: u32 = 0x3c;
+#[cfg(feature = "settings")]
+const ETHTOOL_SCHANNELS: u32 = 0x3d;
 
 /// `struct ethtool_channels` of `linux/ethtool.h`: how many queues an interface has, and could have.
 #[repr(C)]
@@ -19,6 +21,17 @@ pub(crate) struct Channels {
     pub(crate) tx_count: u32,
     other_count: u32,
     pub(crate) combined_count: u32,
+}
+
+#[cfg(feature = "settings")]
+impl Channels {
+    /// With another number of queues that receive, of the kind that the driver has.
+    pub(crate) fn with_receiving(self, count: u32) -> Self {
+        match self.max_combined {
+            0 => Self { rx_count: count, ..self },
+            _ => Self { combined_count: count, ..self },
+        }
+    }
 }
 
 #[cfg(all(test, feature = "doctor"))]
@@ -94,6 +107,17 @@ pub(crate) fn channels(interface: &str) -> io::Result<Option<Channels>> {
         Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => Ok(None),
         Err(error) => Err(error),
     }
+}
+
+/// Has an interface have these queues.
+///
+/// # Errors
+/// The kernel's: where the driver can have no such number, or a queue that would go is in use.
+#[cfg(feature = "settings")]
+pub(crate) fn set_channels(interface: &str, channels: Channels) -> io::Result<()> {
+    let mut channels = Channels { cmd: ETHTOOL_SCHANNELS, ..channels };
+    // SAFETY: the structure of ETHTOOL_SCHANNELS, which the kernel reads.
+    unsafe { ethtool(interface, &mut channels) }
 }
 
 /// How many RX queues an interface has now, which may be fewer than its driver can have. 1 where the

@@ -6,6 +6,7 @@ mod examples;
 mod forwarding;
 mod jumbo;
 mod lifecycle;
+mod settings;
 mod steering;
 mod support;
 mod wire;

@@ -10,6 +10,7 @@ mod modes;
 mod probe;
 mod proof;
 mod pump;
+mod settings;
 mod support;
 mod trouble;
 mod zero;

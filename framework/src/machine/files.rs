@@ -3,7 +3,7 @@
 use std::fs;
 
 /// Where it is read: on this machine, or as it was captured on another.
-pub(super) enum Files {
+pub(crate) enum Files {
     Machine,
     #[cfg(test)]
     Captured(std::collections::BTreeMap<&'static str, &'static str>),
@@ -11,12 +11,12 @@ pub(super) enum Files {
 
 impl Files {
     #[cfg(test)]
-    pub(super) fn captured<const N: usize>(files: [(&'static str, &'static str); N]) -> Self {
+    pub(crate) fn captured<const N: usize>(files: [(&'static str, &'static str); N]) -> Self {
         Self::Captured(files.into())
     }
 
     /// A file's text, without the end of its last line; None where there is none, or it may not be read.
-    pub(super) fn read(&self, path: &str) -> Option<String> {
+    pub(crate) fn read(&self, path: &str) -> Option<String> {
         match self {
             Self::Machine => fs::read_to_string(path).ok().map(|text| text.trim_end().to_owned()),
             #[cfg(test)]
@@ -25,12 +25,12 @@ impl Files {
     }
 
     /// A file that is a number.
-    pub(super) fn number(&self, path: &str) -> Option<i64> {
+    pub(crate) fn number(&self, path: &str) -> Option<i64> {
         self.read(path)?.trim().parse().ok()
     }
 
     /// What lies in a folder, sorted; nothing where there is none.
-    pub(super) fn names(&self, folder: &str) -> Vec<String> {
+    pub(crate) fn names(&self, folder: &str) -> Vec<String> {
         let mut names: Vec<String> = match self {
             Self::Machine => {
                 let entries = fs::read_dir(folder).into_iter().flatten().flatten();
@@ -50,13 +50,14 @@ impl Files {
 }
 
 /// The value in a line `name: value`, up to its unit.
-pub(super) fn field<'t>(text: &'t str, name: &str) -> Option<&'t str> {
+#[cfg(any(test, feature = "doctor"))]
+pub(crate) fn field<'t>(text: &'t str, name: &str) -> Option<&'t str> {
     let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
     Some(line.trim())
 }
 
 /// The numbers in a list such as `0-3,8`.
-pub(super) fn list(text: &str) -> Vec<usize> {
+pub(crate) fn list(text: &str) -> Vec<usize> {
     let range = |range: &str| -> Option<std::ops::RangeInclusive<usize>> {
         let (first, last) = range.split_once('-').unwrap_or((range, range));
         Some(first.trim().parse().ok()?..=last.trim().parse().ok()?)
@@ -64,8 +65,8 @@ pub(super) fn list(text: &str) -> Vec<usize> {
     text.split(',').filter_map(range).flatten().collect()
 }
 
-/// Numbers as the kernel writes them: `0-3,8`.
-pub(super) fn written(numbers: &[usize]) -> String {
+/// Numbers as the kernel writes them: `0-3,8`. They have to be in order.
+pub(crate) fn written(numbers: &[usize]) -> String {
     let mut ranges: Vec<(usize, usize)> = Vec::new();
     for &number in numbers {
         match ranges.last_mut() {

@@ -1,4 +1,4 @@
-//! Whether an interface is what this machine is reached by.
+//! Which interface the default route leaves by.
 
 /// Whether a default route of this thread's network namespace, of IPv4 or of IPv6, leaves by `interface`.
 ///

@@ -1,0 +1,299 @@
+//! A port's changes, from its start to its end.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
+
+use nix::sched::{CloneFlags, setns};
+
+use super::journal::{Entry, Folder, Identity, Journal, namespace};
+use super::restore::{Outcome, Restored, put_back, recover};
+use super::setting::{Setting, places, text};
+use super::{DEFER, Error, Result, Settings, Want};
+use crate::machine::{Files, interrupts};
+use crate::port::Change;
+
+/// What a port has changed. Puts it back when dropped, on whichever thread.
+#[derive(Debug, Default)]
+pub(crate) struct Applied {
+    wanted: Settings,
+    held: Option<Held>,
+    /// What could not be changed and need not be, and why.
+    skipped: Vec<(&'static str, String)>,
+}
+
+/// An interface whose settings are this process's to change.
+#[derive(Debug)]
+struct Held {
+    folder: Folder,
+    journal: Journal,
+    /// The network namespace that the interface is in.
+    namespace: File,
+}
+
+impl Applied {
+    /// Puts back what an earlier process may have left, and changes what is wanted before the port has its queues.
+    pub(crate) fn start(interface: &str, wanted: &Settings) -> Result<Self> {
+        let held = Held::claim(&Folder::usual(), interface, wanted.wants().any(|want| want != Want::Off));
+        let mut applied = Self { wanted: wanted.clone(), ..Self::default() };
+        match held {
+            Ok(held) => applied.held = held,
+            // Not where that is the only thing that can be wrong: nothing is demanded.
+            Err(Error::System { what, source }) if wanted.wants().all(|want| want != Want::Required) => {
+                applied.skipped.push(("settings", format!("stay as they are: {what}: {source}")));
+            }
+            Err(error) => return Err(error),
+        }
+        if let Some(count) = wanted.channels {
+            applied.change(Want::Required, "channels", vec![(Setting::Channels, count.to_string())])?;
+        }
+        Ok(applied)
+    }
+
+    /// Changes what is wanted once the port has its queues.
+    pub(crate) fn with_queues(&mut self, queues: &[u32]) -> Result<()> {
+        self.spread(queues)?;
+        let defer = DEFER.map(|(name, value)| (Setting::attribute(name), value.to_owned()));
+        self.change(self.wanted.defer, "interrupts put off", defer.into())
+    }
+
+    fn spread(&mut self, queues: &[u32]) -> Result<()> {
+        let Some(held) = self.held.as_ref().filter(|_| self.wanted.spread != Want::Off) else {
+            return Ok(());
+        };
+        let changes = match Setting::Spread.read(&held.journal.interface.name) {
+            Ok(now) => vec![(Setting::Spread, text(&spread_over(queues, &places(&now))))],
+            Err(error) => return self.refused(self.wanted.spread, "RSS table", error),
+        };
+        self.change(self.wanted.spread, "RSS table", changes)
+    }
+
+    /// Changes what is wanted once each queue has its worker: queues and the cores that their workers are pinned to.
+    pub(crate) fn with_cores(&mut self, cores: &[(u32, usize)]) -> Result<()> {
+        const NAME: &str = "cores of interrupts";
+        let Some(held) = self.held.as_ref().filter(|_| self.wanted.interrupts != Want::Off) else {
+            return Ok(());
+        };
+        let interrupts = interrupts::of(&Files::Machine, &held.journal.interface.name);
+        let change = |interrupt: &interrupts::Interrupt| {
+            let (_, core) = cores.iter().find(|(queue, _)| Some(*queue) == interrupt.queue)?;
+            Some((Setting::Interrupt { number: interrupt.number }, core.to_string()))
+        };
+        let changes: Vec<_> = interrupts.iter().filter_map(change).collect();
+        if changes.is_empty() {
+            let why = if interrupts.is_empty() {
+                "it has none that can be seen"
+            } else {
+                "none of them says which queue of a worker with a core of its own it is for"
+            };
+            return self.refused(
+                self.wanted.interrupts,
+                NAME,
+                io::Error::new(io::ErrorKind::Unsupported, why),
+            );
+        }
+        self.change(self.wanted.interrupts, NAME, changes)
+    }
+
+    /// Makes these changes, as far as they are any.
+    fn change(&mut self, want: Want, name: &'static str, changes: Vec<(Setting, String)>) -> Result<()> {
+        let Some(held) = self.held.as_mut().filter(|_| want != Want::Off) else { return Ok(()) };
+        for (setting, value) in changes {
+            if let Err(error) = held.change(setting, &value)? {
+                return self.refused(want, name, error);
+            }
+        }
+        Ok(())
+    }
+
+    /// What the interface cannot do is an error where it was demanded.
+    fn refused(&mut self, want: Want, name: &'static str, source: io::Error) -> Result<()> {
+        if want == Want::Required {
+            return Err(Error::System { what: format!("changing its {name}"), source });
+        }
+        self.skipped.push((name, format!("not changed: {source}")));
+        Ok(())
+    }
+
+    /// What was changed.
+    pub(crate) fn changes(&self) -> Vec<Change> {
+        let entries = self.held.iter().flat_map(|held| &held.journal.entries);
+        let change = |Entry { setting, before, value }: &Entry| Change {
+            setting: setting.name(),
+            before: setting.shown(before),
+            value: setting.shown(value),
+        };
+        entries.map(change).collect()
+    }
+
+    /// What could not be changed, and why.
+    pub(crate) fn skipped(&self) -> &[(&'static str, String)] {
+        &self.skipped
+    }
+}
+
+impl Held {
+    /// An interface whose settings no other process has changed, or none that still runs. None where nothing is wanted of it.
+    fn claim(folder: &Folder, name: &str, is_wanted: bool) -> Result<Option<Self>> {
+        let system = |source| Error::System { what: format!("looking at {name}"), source };
+        let interface = Identity::of(name).map_err(system)?;
+        let lock = if is_wanted { Some(folder.lock_or_make()?) } else { folder.lock()? };
+        let Some(lock) = lock else { return Ok(None) };
+        if let Some(journal) = lock.find(&interface)? {
+            let restored = recover(folder, &lock, journal)?;
+            restored.iter().for_each(report);
+            // With nothing wanted, whoever has the interface says so itself.
+            let in_force = restored.iter().find_map(|restored| match restored.outcome {
+                Outcome::InForce { pid } => Some(pid),
+                _ => None,
+            });
+            if let Some(pid) = in_force.filter(|_| is_wanted) {
+                return Err(Error::InForce { interface: name.into(), pid });
+            }
+        }
+        if !is_wanted {
+            return Ok(None);
+        }
+        lock.forget()?;
+        let namespace = File::open("/proc/thread-self/ns/net").map_err(system)?;
+        let journal = Journal::new(interface).map_err(system)?;
+        folder.write(&journal)?;
+        Ok(Some(Self { folder: folder.clone(), journal, namespace }))
+    }
+
+    /// Makes a change, once it is on record. The inner error is the interface's.
+    fn change(&mut self, setting: Setting, value: &str) -> Result<io::Result<()>> {
+        let name = self.journal.interface.name.clone();
+        let before = match setting.read(&name) {
+            Ok(before) if before == value => return Ok(Ok(())),
+            Ok(before) => before,
+            Err(error) => return Ok(Err(error)),
+        };
+        self.journal.entries.push(Entry {
+            setting: setting.clone(),
+            before: before.clone(),
+            value: value.into(),
+        });
+        self.folder.write(&self.journal).inspect_err(|_| drop(self.journal.entries.pop()))?;
+        let result = setting.write(&name, value);
+        // Drivers round, and some do half of it and fail.
+        let now = setting.read(&name).unwrap_or_else(|_| value.to_owned());
+        let result = match result {
+            Ok(()) if now == before => {
+                Err(io::Error::new(io::ErrorKind::Unsupported, "the driver has left it as it was"))
+            }
+            result => result,
+        };
+        if now == before {
+            self.journal.entries.pop();
+        } else if let Some(entry) = self.journal.entries.last_mut() {
+            entry.value = now;
+        }
+        self.folder.write(&self.journal)?;
+        Ok(result)
+    }
+
+    fn put_back(&mut self) -> Result<Vec<Restored>> {
+        let name = self.journal.interface.found();
+        let restored = name.map(|name| put_back(&name, &mut self.journal)).unwrap_or_default();
+        let is_left = restored.iter().any(|restored| matches!(restored.outcome, Outcome::Failed(_)));
+        if is_left {
+            self.journal.owner = self.journal.owner.given_up();
+            self.folder.write(&self.journal)?;
+        } else if let Some(lock) = self.folder.lock()? {
+            lock.remove(&self.journal)?;
+        }
+        Ok(restored)
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let namespace_here = namespace();
+        let namespace = self.namespace.metadata().and_then(|file| {
+            let is_here = namespace_here.is_ok_and(|here| here == file.ino());
+            Ok((!is_here).then_some(self.namespace.try_clone()?))
+        });
+        let result = match namespace {
+            Ok(None) => self.put_back(),
+            // A thread of its own: it stays in the namespace, and ends.
+            Ok(Some(namespace)) => std::thread::scope(|scope| {
+                let there = scope.spawn(|| {
+                    setns(namespace, CloneFlags::CLONE_NEWNET).map_err(|errno| entering(errno.into()))?;
+                    self.put_back()
+                });
+                there.join().unwrap_or_else(|_| Err(entering(io::Error::other("a panic"))))
+            }),
+            Err(source) => Err(entering(source)),
+        };
+        match result {
+            Ok(restored) => restored.iter().for_each(report),
+            Err(error) => {
+                let why = std::error::Error::source(&error).map(|source| format!(": {source}"));
+                tracing::warn!("settings are not put back: {error}{}", why.unwrap_or_default());
+            }
+        }
+    }
+}
+
+fn entering(source: io::Error) -> Error {
+    Error::System { what: "entering the interface's network namespace".into(), source }
+}
+
+/// Tells the log what became of a setting.
+fn report(Restored { interface, setting, before, outcome, .. }: &Restored) {
+    match outcome {
+        Outcome::Restored | Outcome::Already => {
+            tracing::info!(port = interface, "{setting}: {before} again");
+        }
+        Outcome::InForce { .. } => {}
+        other => tracing::warn!(port = interface, "{setting}: {other}"),
+    }
+}
+
+/// A table that leads to these queues in turn; the one that is there, where it does so already in equal parts.
+fn spread_over(queues: &[u32], now: &[u32]) -> Vec<u32> {
+    let counts: Vec<usize> =
+        queues.iter().map(|queue| now.iter().filter(|place| *place == queue).count()).collect();
+    let (least, most) = (counts.iter().min().copied(), counts.iter().max().copied());
+    let is_even = least.zip(most).is_some_and(|(least, most)| most - least <= 1);
+    if is_even && counts.iter().sum::<usize>() == now.len() {
+        return now.to_vec();
+    }
+    queues.iter().copied().cycle().take(now.len()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::{btree_set, vec};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_table_that_is_even_stays() {
+        assert_eq!(spread_over(&[0, 1], &[0, 1, 0, 1]), [0, 1, 0, 1]);
+        assert_eq!(spread_over(&[0, 1], &[1, 1, 0, 0]), [1, 1, 0, 0]);
+        assert_eq!(spread_over(&[0, 1], &[0, 0, 0, 1]), [0, 1, 0, 1]);
+        assert_eq!(spread_over(&[0, 1], &[0, 1, 2, 3]), [0, 1, 0, 1]);
+        assert_eq!(spread_over(&[2], &[0, 1, 2, 3]), [2, 2, 2, 2]);
+    }
+
+    proptest! {
+        #[test]
+        fn any_table_leads_to_the_queues_alone_and_evenly(
+            queues in btree_set(0u32..64, 1..17),
+            now in vec(0u32..64, 1..257),
+        ) {
+            let queues: Vec<u32> = queues.into_iter().collect();
+            let table = spread_over(&queues, &now);
+            prop_assert_eq!(table.len(), now.len());
+            let count = |queue: &u32| table.iter().filter(|place| *place == queue).count();
+            let counts: Vec<usize> = queues.iter().map(count).collect();
+            prop_assert_eq!(counts.iter().sum::<usize>(), table.len());
+            prop_assert!(counts.iter().max().unwrap() - counts.iter().min().unwrap() <= 1);
+            // Doing it again changes nothing.
+            prop_assert_eq!(&spread_over(&queues, &table), &table);
+        }
+    }
+}

@@ -1,0 +1,260 @@
+//! One setting: what it is called, how it is read and how it is written. The one place that changes any.
+
+use std::fs;
+use std::io;
+
+use serde::{Deserialize, Serialize};
+
+use crate::machine::files::written;
+use crate::machine::{Files, interrupts};
+use crate::xsk::ethtool;
+use crate::xsk::interface::{self, Channels};
+
+/// A setting of an interface. Values are text, as [`read`](Self::read) gives them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "kind", deny_unknown_fields)]
+pub(crate) enum Setting {
+    /// How many queues receive.
+    Channels,
+    /// The card's table that spreads packets over queues: a queue's number for each place, with blanks between.
+    Spread,
+    /// The cores that an interrupt may come on.
+    Interrupt {
+        /// The interrupt's number.
+        number: u32,
+    },
+    /// A file of `/sys/class/net/INTERFACE`.
+    Attribute {
+        /// The file's name.
+        name: String,
+    },
+    /// Whether an offload is `on` or `off`.
+    Offload {
+        /// The kernel's name of it.
+        name: String,
+    },
+}
+
+impl Setting {
+    pub(crate) fn attribute(name: &str) -> Self {
+        Self::Attribute { name: name.into() }
+    }
+
+    /// What people know it by.
+    pub(crate) fn name(&self) -> String {
+        match self {
+            Self::Channels => "channels".into(),
+            Self::Spread => "RSS table".into(),
+            Self::Interrupt { number } => format!("cores of interrupt {number}"),
+            Self::Attribute { name } | Self::Offload { name } => name.clone(),
+        }
+    }
+
+    /// A value as people read it.
+    pub(crate) fn shown(&self, value: &str) -> String {
+        match self {
+            Self::Spread => {
+                let mut queues: Vec<usize> = places(value).into_iter().map(|queue| queue as usize).collect();
+                queues.sort_unstable();
+                queues.dedup();
+                let plural = if queues.len() == 1 { "queue" } else { "queues" };
+                format!("{plural} {}", written(&queues))
+            }
+            _ => value.to_owned(),
+        }
+    }
+
+    /// What it is now.
+    ///
+    /// # Errors
+    /// The kernel's; [`io::ErrorKind::Unsupported`] where the interface has no such setting.
+    pub(crate) fn read(&self, interface: &str) -> io::Result<String> {
+        match self {
+            Self::Channels => Ok(receiving(&channels(interface)?).to_string()),
+            Self::Spread => {
+                let table = ethtool::indirection(interface)?;
+                let table =
+                    table.ok_or_else(|| unsupported("the driver has no table to spread packets by"))?;
+                Ok(text(&table))
+            }
+            Self::Interrupt { number } => read_file(&interrupt(interface, *number)?),
+            Self::Attribute { name } => read_file(&attribute(interface, name)?),
+            Self::Offload { name } => {
+                let features = ethtool::features(interface)?;
+                let feature = features.iter().find(|feature| feature.name == *name);
+                let feature = feature.ok_or_else(|| unsupported("the kernel has no such offload"))?;
+                Ok(if feature.active { "on" } else { "off" }.into())
+            }
+        }
+    }
+
+    /// Sets it.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read), and [`io::ErrorKind::InvalidInput`] for what is no value of it.
+    pub(crate) fn write(&self, interface: &str, value: &str) -> io::Result<()> {
+        match self {
+            Self::Channels => {
+                let now = channels(interface)?;
+                let most = now.max_rx.max(now.max_combined);
+                let count: u32 = value.parse().map_err(|_| no_value(value))?;
+                if !(1..=most).contains(&count) {
+                    let what = format!("{count} queues: it can have 1 to {most}");
+                    return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
+                }
+                interface::set_channels(interface, now.with_receiving(count))
+            }
+            Self::Spread => {
+                let table = places(value);
+                // What the driver would do by itself is asked for as that: a table that was set by hand keeps the kernel
+                // from taking queues away later on.
+                let queues = interface::rx_queues(interface)?;
+                let is_usual = table.iter().zip(0..).all(|(queue, place): (_, u32)| *queue == place % queues);
+                ethtool::set_indirection(interface, if is_usual { &[] } else { &table })
+            }
+            Self::Interrupt { number } => write_file(&interrupt(interface, *number)?, value),
+            Self::Attribute { name } => write_file(&attribute(interface, name)?, value),
+            Self::Offload { name } => ethtool::set_feature(interface, name, value == "on"),
+        }
+    }
+}
+
+fn unsupported(why: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::Unsupported, why)
+}
+
+fn no_value(value: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, format!("`{value}` is no value of it"))
+}
+
+fn channels(interface: &str) -> io::Result<Channels> {
+    interface::channels(interface)?.ok_or_else(|| unsupported("the driver has no number of queues to set"))
+}
+
+fn receiving(channels: &Channels) -> u32 {
+    if channels.max_combined > 0 { channels.combined_count } else { channels.rx_count }
+}
+
+/// A table as text.
+pub(super) fn text(table: &[u32]) -> String {
+    table.iter().map(u32::to_string).collect::<Vec<_>>().join(" ")
+}
+
+/// The places of a table in text.
+pub(super) fn places(table: &str) -> Vec<u32> {
+    table.split_whitespace().filter_map(|queue| queue.parse().ok()).collect()
+}
+
+/// The path of an interrupt's cores, if it is one of the interface's: its number may have come to another device.
+fn interrupt(interface: &str, number: u32) -> io::Result<String> {
+    let all = interrupts::of(&Files::Machine, interface);
+    if all.iter().any(|interrupt| interrupt.number == number) {
+        return Ok(format!("/proc/irq/{number}/smp_affinity_list"));
+    }
+    Err(io::Error::new(io::ErrorKind::NotFound, format!("interrupt {number} is none of {interface}")))
+}
+
+/// The path of an interface's file.
+fn attribute(interface: &str, name: &str) -> io::Result<String> {
+    let folder = format!("/sys/class/net/{interface}");
+    // /sys may be of another network namespace, which has another interface of this name or none.
+    let index = nix::net::if_::if_nametoindex(interface)?;
+    let seen = fs::read_to_string(format!("{folder}/ifindex")).unwrap_or_default();
+    if seen.trim() != index.to_string() {
+        return Err(unsupported("/sys is of another network namespace: start from `ip netns exec`"));
+    }
+    Ok(format!("{folder}/{name}"))
+}
+
+fn read_file(path: &str) -> io::Result<String> {
+    let text = fs::read_to_string(path).map_err(|error| of_file(path, &error))?;
+    Ok(text.trim().to_owned())
+}
+
+fn write_file(path: &str, value: &str) -> io::Result<()> {
+    fs::write(path, value).map_err(|error| of_file(path, &error))
+}
+
+fn of_file(path: &str, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{path}: {error}"))
+}
+
+/// Makes all of the changes or none, and returns the values from before.
+///
+/// # Errors
+/// The first that fails; then what was changed is as before.
+pub(crate) fn set_all(interface: &str, changes: &[(Setting, String)]) -> io::Result<Vec<String>> {
+    let read = |setting: &Setting| setting.read(interface);
+    all_or_none(changes, read, |setting, value| setting.write(interface, value))
+}
+
+fn all_or_none(
+    changes: &[(Setting, String)],
+    read: impl Fn(&Setting) -> io::Result<String>,
+    write: impl Fn(&Setting, &str) -> io::Result<()>,
+) -> io::Result<Vec<String>> {
+    let before = changes.iter().map(|(setting, _)| read(setting)).collect::<io::Result<Vec<_>>>()?;
+    for (place, (setting, value)) in changes.iter().enumerate() {
+        if let Err(error) = write(setting, value) {
+            for ((setting, _), before) in changes[..place].iter().zip(&before).rev() {
+                // What could be written a moment ago can be written again; more cannot be done.
+                let _ = write(setting, before);
+            }
+            return Err(error);
+        }
+    }
+    Ok(before)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    #[test]
+    fn all_settings_are_made_or_none() {
+        let values =
+            RefCell::new(BTreeMap::from([("one".to_owned(), "0".to_owned()), ("two".into(), "0".into())]));
+        let read = |setting: &Setting| {
+            values.borrow().get(&setting.name()).cloned().ok_or(io::ErrorKind::NotFound.into())
+        };
+        let write = |setting: &Setting, value: &str| {
+            if value == "refused" {
+                return Err(io::ErrorKind::PermissionDenied.into());
+            }
+            values.borrow_mut().insert(setting.name(), value.into());
+            Ok(())
+        };
+        let change = |name: &str, value: &str| (Setting::attribute(name), value.to_owned());
+        let both = [change("one", "2"), change("two", "200000")];
+        assert_eq!(all_or_none(&both, read, write).unwrap(), ["0", "0"]);
+        assert_eq!(values.borrow()["two"], "200000");
+        let half = [change("one", "7"), change("two", "refused")];
+        assert_eq!(all_or_none(&half, read, write).unwrap_err().kind(), io::ErrorKind::PermissionDenied);
+        assert_eq!(values.borrow()["one"], "2");
+        let unknown = [change("one", "7"), change("three", "7")];
+        assert_eq!(all_or_none(&unknown, read, write).unwrap_err().kind(), io::ErrorKind::NotFound);
+        assert_eq!(values.borrow()["one"], "2");
+    }
+
+    #[test]
+    fn values_are_shown_in_few_words() {
+        assert_eq!(Setting::Spread.shown("0 1 2 0 1 2"), "queues 0-2");
+        assert_eq!(Setting::Spread.shown("3 3"), "queue 3");
+        assert_eq!(Setting::Channels.shown("4"), "4");
+        assert_eq!(Setting::Interrupt { number: 41 }.name(), "cores of interrupt 41");
+    }
+
+    #[test]
+    fn what_loopback_does_not_have_is_said() {
+        for setting in [Setting::Channels, Setting::Spread] {
+            assert_eq!(setting.read("lo").unwrap_err().kind(), io::ErrorKind::Unsupported, "{setting:?}");
+        }
+        assert_eq!(Setting::Offload { name: "rx-gro".into() }.read("lo").unwrap().len(), 2);
+        assert!(Setting::attribute("mtu").read("lo").unwrap().parse::<u32>().is_ok());
+        let error = Setting::attribute("no-such-file").read("lo").unwrap_err();
+        assert!(error.to_string().contains("/sys/class/net/lo/no-such-file"), "{error}");
+    }
+}
