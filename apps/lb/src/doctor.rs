@@ -1,6 +1,7 @@
 //! `afx-lb doctor`: what this machine and an interface can do, what is in the way, and the command that mends it.
 
 mod json;
+mod restore;
 mod text;
 
 use std::io::{self, IsTerminal as _, Write as _};
@@ -25,6 +26,10 @@ pub(crate) struct Options {
     /// before, and examines again.
     #[arg(long, requires = "interface")]
     fix: bool,
+    /// Put back what an afx that was killed has left changed: settings of the interface, or without one of all interfaces
+    /// of this network namespace. Examines nothing.
+    #[arg(long, conflicts_with_all = ["trying", "fix"])]
+    restore: bool,
     /// Print it as JSON.
     #[arg(long)]
     json: bool,
@@ -38,6 +43,9 @@ struct Fixed {
 
 /// Prints what was found. Status 0 where all may work, 1 where something will not, 2 where it cannot be found out.
 pub(crate) fn run(options: &Options) -> ExitCode {
+    if options.restore {
+        return restore::run(options.interface.as_deref(), options.json);
+    }
     let (report, fixed) = match examined(options) {
         Ok(found) => found,
         Err(error) => {

@@ -71,6 +71,7 @@ enum Command {
     /// command that mends it. Changes nothing unless told to.
     ///
     /// The status is 0 where nothing stands in the way, 1 where something will not work, 2 where that cannot be found out.
+    /// With --restore: 0 where nothing is left to put back, 1 where something is, 2 where that cannot be found out.
     Doctor(doctor::Options),
     /// Says how a running balancer goes: traffic, drops, workers, VIPs, health, and what is wrong.
     Status {

@@ -54,6 +54,10 @@ pub(crate) fn run(file: &Path, drain: Duration) -> ExitCode {
         for (name, value) in status.facts {
             tracing::info!(port = status.port, "{name}: {value}");
         }
+        for change in status.changes {
+            let afx::port::Change { setting, before, value, .. } = change;
+            tracing::info!(port = status.port, "{setting}: {value}, was {before}; put back at the end");
+        }
     }
     if let Some(address) = control.metrics_address() {
         operation.set_metrics(address);

@@ -4,8 +4,8 @@ use std::fmt::{Display, Formatter, Result};
 use std::ops::RangeInclusive;
 
 use crate::config::{
-    Check, Config, Connections, Control, Flap, Forwarding, Icmp, Maglev, Port, Probe, Queues, Real, Time,
-    Tls, Vip, Workers,
+    Check, Config, Connections, Control, Flap, Forwarding, Icmp, Maglev, Port, Probe, Queues, Real, Settings,
+    Time, Tls, Vip, Workers,
 };
 
 /// All that a configuration says, defaults included.
@@ -28,7 +28,7 @@ impl Display for Summary<'_> {
             connections,
             vips,
         } = self.0;
-        for Port { interface, queues, mode, attach, coexist } in ports {
+        for Port { interface, queues, mode, attach, coexist, settings } in ports {
             writeln!(f, "port {interface}")?;
             row(
                 f,
@@ -41,6 +41,12 @@ impl Display for Summary<'_> {
             row(f, "mode", mode)?;
             row(f, "attach", attach)?;
             row(f, "coexist", coexist)?;
+            let Settings { channels, spread, interrupts, defer } = settings;
+            let stay = || "as many as there are".to_owned();
+            row(f, "channels", &channels.map_or_else(stay, |count| count.to_string()))?;
+            row(f, "spread", spread)?;
+            row(f, "interrupts", interrupts)?;
+            row(f, "defer", defer)?;
         }
         writeln!(f, "workers")?;
         match workers {

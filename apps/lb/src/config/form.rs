@@ -1,6 +1,7 @@
 //! A configuration in the form of its file: the same sections and keys, every default written out.
 
 use std::net::IpAddr;
+use std::num::NonZeroU16;
 use std::ops::RangeInclusive;
 
 use serde::Serialize;
@@ -8,8 +9,8 @@ use serde::Serialize;
 use super::key::Network;
 use super::{
     Attach, Check, Coexist, Config, Connections, Forwarding, Fragments, HashOn, HugePages, Idle, MacAddress,
-    Mode, Port, Privileges, Probe, Protocol, Queues, Real, RealState, ServerIdIn, Time, Tls, VERSION, Vip,
-    Workers,
+    Mode, Port, Privileges, Probe, Protocol, Queues, Real, RealState, ServerIdIn, Settings, Time, Tls,
+    VERSION, Vip, Want, Workers,
 };
 
 impl Config {
@@ -42,6 +43,10 @@ pub(super) struct PortForm {
     mode: Mode,
     attach: Attach,
     coexist: Coexist,
+    channels: Option<u16>,
+    spread: Want,
+    interrupts: Want,
+    defer: Want,
 }
 
 /// A number, or the word for all or any.
@@ -209,12 +214,23 @@ impl FileForm {
 
 impl PortForm {
     pub(super) fn of(port: &Port) -> Self {
-        let Port { interface, queues, mode, attach, coexist } = port;
+        let Port { interface, queues, mode, attach, coexist, settings } = port;
+        let Settings { channels, spread, interrupts, defer } = *settings;
         let queues = match queues {
             Queues::All => Either::Word("all"),
             Queues::First(count) => Either::Value(count.get()),
         };
-        Self { interface: interface.clone(), queues, mode: *mode, attach: *attach, coexist: *coexist }
+        Self {
+            interface: interface.clone(),
+            queues,
+            mode: *mode,
+            attach: *attach,
+            coexist: *coexist,
+            channels: channels.map(NonZeroU16::get),
+            spread,
+            interrupts,
+            defer,
+        }
     }
 }
 

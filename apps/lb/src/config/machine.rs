@@ -8,7 +8,8 @@ use afx::stage::balancer::maglev::TableSize;
 use super::diagnostic::Problem;
 use super::reader::Section;
 use super::{
-    Attach, Coexist, Connections, HugePages, Idle, Maglev, Mode, Port, Queues, Workers, times, values,
+    Attach, Coexist, Connections, HugePages, Idle, Maglev, Mode, Port, Queues, Settings, Want, Workers,
+    times, values,
 };
 
 pub(super) fn ports(root: &Section<'_>) -> Vec<Port> {
@@ -27,6 +28,7 @@ pub(super) fn ports(root: &Section<'_>) -> Vec<Port> {
         let mode = section.value("mode", |value| values::word(value, Mode::WORDS));
         let attach = section.value("attach", |value| values::word(value, Attach::WORDS));
         let coexist = section.value("coexist", |value| values::word(value, Coexist::WORDS));
+        let settings = settings(&section);
         section.finish();
         let Some(interface) = interface else { continue };
         if let Some(first) = seen.insert(interface.get_ref().clone(), interface.span()) {
@@ -41,9 +43,20 @@ pub(super) fn ports(root: &Section<'_>) -> Vec<Port> {
             mode: mode.unwrap_or(Mode::Auto),
             attach: attach.unwrap_or(Attach::Auto),
             coexist: coexist.unwrap_or(Coexist::Refuse),
+            settings,
         });
     }
     ports
+}
+
+fn settings(port: &Section<'_>) -> Settings {
+    let want = |key, default| port.value(key, |value| values::word(value, Want::WORDS)).unwrap_or(default);
+    Settings {
+        channels: port.value("channels", values::count),
+        spread: want("spread", Settings::DEFAULT.spread),
+        interrupts: want("interrupts", Settings::DEFAULT.interrupts),
+        defer: want("defer", Settings::DEFAULT.defer),
+    }
 }
 
 pub(super) fn workers(root: &Section<'_>) -> (Workers, Idle, HugePages) {

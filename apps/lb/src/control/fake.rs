@@ -170,6 +170,11 @@ fn status(vips: &[VipStatus]) -> Status {
         frames_missing: 0,
         balanced: true,
     };
+    let change = |setting: &str, before: &str, value: &str| SettingStatus {
+        setting: setting.into(),
+        before: before.into(),
+        value: value.into(),
+    };
     let fact = |name: &str, value: &str| Fact { name: name.into(), value: value.into() };
     Status {
         version: "0.1.0".into(),
@@ -198,6 +203,7 @@ fn status(vips: &[VipStatus]) -> Status {
                 fact("queue 0", "copy, no busy polling, rings mapped, no huge pages"),
                 fact("queue 1", "copy, no busy polling, rings mapped, no huge pages"),
             ],
+            changes: vec![change("channels", "1", "2"), change("napi_defer_hard_irqs", "0", "2")],
         }],
         workers: vec![worker(0), worker(1)],
         totals: Totals {

@@ -13,8 +13,8 @@ use super::rates::Rate;
 use crate::config::{self, Queues, VipKey};
 use crate::control::protocol::{
     ChecksStatus, ConfigurationStatus, Counter, DownBy, Drain, Drops, Fact, Health, HealthState, Mac,
-    NextHop, PortStatus, RealState as Shown, RealStatus, Status, TableStatus, Totals, Traffic, VipStatus,
-    VipSummary, WorkerStatus,
+    NextHop, PortStatus, RealState as Shown, RealStatus, SettingStatus, Status, TableStatus, Totals, Traffic,
+    VipStatus, VipSummary, WorkerStatus,
 };
 use crate::privileges;
 use crate::service::plan::vip_of;
@@ -58,25 +58,35 @@ impl Operation {
     }
 
     fn ports(&self) -> Vec<PortStatus> {
-        let facts: BTreeMap<String, Vec<Fact>> = self
+        let mut seen: BTreeMap<String, (Vec<Fact>, Vec<SettingStatus>)> = self
             .service
             .running()
             .status()
             .into_iter()
             .map(|status| {
                 let fact = |(name, value)| Fact { name, value };
-                (status.port, status.facts.into_iter().map(fact).collect())
+                let facts = status.facts.into_iter().map(fact).collect();
+                let change = |change: afx::port::Change| SettingStatus {
+                    setting: change.setting,
+                    before: change.before,
+                    value: change.value,
+                };
+                (status.port, (facts, status.changes.into_iter().map(change).collect()))
             })
             .collect();
-        let port = |port: &config::Port| PortStatus {
-            name: port.interface.clone(),
-            mode: port.mode.to_string(),
-            queues: match port.queues {
-                Queues::All => "all".to_owned(),
-                Queues::First(count) => count.to_string(),
-            },
-            attach: port.attach.to_string(),
-            facts: facts.get(&port.interface).cloned().unwrap_or_default(),
+        let port = |port: &config::Port| {
+            let (facts, changes) = seen.remove(&port.interface).unwrap_or_default();
+            PortStatus {
+                name: port.interface.clone(),
+                mode: port.mode.to_string(),
+                queues: match port.queues {
+                    Queues::All => "all".to_owned(),
+                    Queues::First(count) => count.to_string(),
+                },
+                attach: port.attach.to_string(),
+                facts,
+                changes,
+            }
         };
         self.service.config().ports.iter().map(port).collect()
     }

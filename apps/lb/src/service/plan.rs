@@ -4,6 +4,7 @@ use afx::packet::Protocol as IpProtocol;
 use afx::port::{
     AttachMode, Coexist, Mode, ModeWanted, Protocol as SteeredProtocol, Rule, Steering, XdpPort,
 };
+use afx::settings::Want;
 use afx::stage::balancer::{
     Definition, Forwarding, Fragments, HashOn, Options, RealDefinition, RealState, ServerIdIn, Settings,
     TooBig, Vip, VipOptions,
@@ -60,12 +61,12 @@ pub(crate) fn runtime(config: &Config) -> Result<RuntimeBuilder> {
     };
     let steering = steering(config)?;
     for port in &config.ports {
-        builder = builder.port(xdp_port(port, &steering));
+        builder = builder.port(xdp_port(port, config.idle, &steering));
     }
     Ok(builder)
 }
 
-fn xdp_port(port: &config::Port, steering: &Steering) -> XdpPort {
+fn xdp_port(port: &config::Port, idle: config::Idle, steering: &Steering) -> XdpPort {
     let xdp = XdpPort::new(&port.interface, steering.clone())
         .mode(match port.mode {
             config::Mode::Auto => ModeWanted::Auto,
@@ -82,9 +83,30 @@ fn xdp_port(port: &config::Port, steering: &Steering) -> XdpPort {
             config::Coexist::Replace => Coexist::Replace,
             config::Coexist::Chain => Coexist::Chain,
         });
+    let xdp = xdp.settings(settings_of(port, idle));
     match port.queues {
         config::Queues::All => xdp,
         config::Queues::First(count) => xdp.queues(0..u32::from(count.get())),
+    }
+}
+
+/// Which settings of the interface are to be changed.
+fn settings_of(port: &config::Port, idle: config::Idle) -> afx::settings::Settings {
+    let want = |want| match want {
+        config::Want::Off => Want::Off,
+        config::Want::Auto => Want::Auto,
+        config::Want::Required => Want::Required,
+    };
+    let config::Settings { channels, spread, interrupts, defer } = port.settings;
+    // A worker that sleeps is woken by interrupts.
+    let is_off = defer == config::Want::Auto && idle == config::Idle::Adaptive;
+    let settings = afx::settings::Settings::new()
+        .spread(want(spread))
+        .interrupts(want(interrupts))
+        .defer(if is_off { Want::Off } else { want(defer) });
+    match channels {
+        Some(count) => settings.channels(u32::from(count.get())),
+        None => settings,
     }
 }
 

@@ -22,6 +22,9 @@ queues = "all"
 mode = "auto"
 attach = "auto"
 coexist = "refuse"
+spread = "off"
+interrupts = "off"
+defer = "auto"
 
 [workers]
 idle = "busy"
@@ -169,10 +172,19 @@ fn forwardings() -> impl Strategy<Value = Forwarding> {
 fn machines() -> impl Strategy<Value = (Vec<Port>, Workers, Idle, HugePages, Control)> {
     let counts = (1..=4096u16).prop_map(|count| NonZeroU16::new(count).expect("it is not 0"));
     let queues = prop_oneof![Just(Queues::All), counts.clone().prop_map(Queues::First)];
-    let port = (queues, word(Mode::WORDS), word(Attach::WORDS), word(Coexist::WORDS));
+    let want = || word(Want::WORDS);
+    let settings = (option::of(counts.clone()), want(), want(), want())
+        .prop_map(|(channels, spread, interrupts, defer)| Settings { channels, spread, interrupts, defer });
+    let port = (queues, word(Mode::WORDS), word(Attach::WORDS), word(Coexist::WORDS), settings);
     let ports = btree_map("[a-zü\"\\\\.0-9]{3,7}", port, 1..4).prop_map(|ports| {
-        let port =
-            |(interface, (queues, mode, attach, coexist))| Port { interface, queues, mode, attach, coexist };
+        let port = |(interface, (queues, mode, attach, coexist, settings))| Port {
+            interface,
+            queues,
+            mode,
+            attach,
+            coexist,
+            settings,
+        };
         ports.into_iter().map(port).collect()
     });
     let workers = prop_oneof![

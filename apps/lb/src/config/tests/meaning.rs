@@ -14,7 +14,8 @@ fn what_is_left_out_has_its_default() {
             queues: Queues::All,
             mode: Mode::Auto,
             attach: Attach::Auto,
-            coexist: Coexist::Refuse
+            coexist: Coexist::Refuse,
+            settings: Settings::DEFAULT
         }]
     );
     assert_eq!((config.workers, config.idle), (Workers::Auto, Idle::Busy));
@@ -25,14 +26,18 @@ fn what_is_left_out_has_its_default() {
 
 #[test]
 fn what_is_said_counts() {
-    let text = RIGHT.replace("\"eth1\"", "\"eth1\"\nqueues = 4\nmode = \"zero-copy\"\nattach = \"native\"\ncoexist = \"chain\"").replace(
+    let text = RIGHT.replace("\"eth1\"", "\"eth1\"\nqueues = 4\nmode = \"zero-copy\"\nattach = \"native\"\ncoexist = \"chain\"\n\
+         channels = 4\nspread = \"required\"\ninterrupts = \"auto\"\ndefer = \"off\"").replace(
         "[forwarding]",
         "[workers]\ncount = 2\nidle = \"adaptive\"\n[maglev]\ntable_size = 655373\nseed = 7\n\
          [connections]\ncapacity = 2_000_000\nopening = \"5s\"\nestablished = \"2h\"\nclosing = \"1m\"\nudp = \"1d\"\n\
          [forwarding]",
     );
     let config = valid(&text);
-    let four = Queues::First(NonZeroU16::new(4).unwrap());
+    let count = NonZeroU16::new(4).unwrap();
+    let four = Queues::First(count);
+    let settings =
+        Settings { channels: Some(count), spread: Want::Required, interrupts: Want::Auto, defer: Want::Off };
     assert_eq!(
         config.ports,
         [Port {
@@ -40,7 +45,8 @@ fn what_is_said_counts() {
             queues: four,
             mode: Mode::ZeroCopy,
             attach: Attach::Native,
-            coexist: Coexist::Chain
+            coexist: Coexist::Chain,
+            settings
         }]
     );
     assert_eq!((config.workers, config.idle), (Workers::Count(NonZeroU16::new(2).unwrap()), Idle::Adaptive));

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::super::protocol::{
-    ChecksStatus, PortStatus, PrivilegesStatus, Status, TableStatus, Totals, WorkerStatus,
+    ChecksStatus, PortStatus, PrivilegesStatus, SettingStatus, Status, TableStatus, Totals, WorkerStatus,
 };
 use super::lists::{of_reals, rate};
 use crate::text::{Color, Style, Table, count, number, numbers, percent, plain, time, words};
@@ -178,12 +178,18 @@ fn workers(workers: &[WorkerStatus], style: Style) -> String {
 }
 
 fn ports(port: &PortStatus, style: Style) -> String {
-    let PortStatus { name, mode, queues, attach, facts } = port;
+    let PortStatus { name, mode, queues, attach, facts, changes } = port;
     let mut text =
         style.bold(&format!("port {name}")) + &format!("  queues {queues}, mode {mode}, attach {attach}\n");
     let width = facts.iter().map(|fact| fact.name.len()).max().unwrap_or(0);
     for fact in facts {
         let _ = writeln!(text, "  {:width$}  {}", fact.name, fact.value);
+    }
+    let width = changes.iter().map(|change| change.setting.len()).max().unwrap_or(0);
+    for (place, change) in changes.iter().enumerate() {
+        let SettingStatus { setting, before, value } = change;
+        let heading = if place == 0 { "  changed, and put back at the end:\n" } else { "" };
+        let _ = writeln!(text, "{heading}    {setting:width$}  {value}, was {before}");
     }
     text
 }

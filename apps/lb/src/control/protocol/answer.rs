@@ -68,6 +68,19 @@ pub(crate) struct PortStatus {
     pub(crate) attach: String,
     /// How it came up, in the order in which it is best read.
     pub(crate) facts: Vec<Fact>,
+    /// Settings of the interface that were changed, in the order in which they were; they are put back at the end.
+    #[serde(default)]
+    pub(crate) changes: Vec<SettingStatus>,
+}
+
+/// A setting that was changed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct SettingStatus {
+    pub(crate) setting: String,
+    /// What it was.
+    pub(crate) before: String,
+    /// What it is.
+    pub(crate) value: String,
 }
 
 /// Something to know, by name.
