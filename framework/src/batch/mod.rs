@@ -315,8 +315,9 @@ impl Batch {
 
 impl Drop for Batch {
     fn drop(&mut self) {
-        // After a panic nobody knows what state a packet is in; then the memory stays instead.
-        if !std::thread::panicking() {
+        if std::thread::panicking() {
+            self.salvage();
+        } else {
             self.drop_contents();
         }
     }
@@ -530,6 +531,24 @@ impl Batch {
     /// Gives every frame back: those in the batch, and those that stages let go.
     fn drop_contents(&mut self) {
         self.end(0, &mut [0; Reasons::MAX]);
+        self.collect_discarded();
+    }
+
+    /// As [`drop_contents`](Self::drop_contents), where a panic may have come at any moment: of the masks none is to be
+    /// believed, but a frame that lies in its slot is in no other place. Were one left out, the memory would stay, and
+    /// with it the socket that it is registered with: its queue could not be opened again in this process.
+    fn salvage(&mut self) {
+        for frame in &mut self.frames {
+            let frame = std::mem::replace(frame, Frame::EMPTY);
+            if !frame.is_empty_slot() {
+                self.pool.give(frame);
+            }
+        }
+        for slot in Slots::new(self.segmented) {
+            while let Some(frame) = self.take_segment(slot) {
+                self.pool.give(frame);
+            }
+        }
         self.collect_discarded();
     }
 

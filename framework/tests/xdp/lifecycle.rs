@@ -39,6 +39,9 @@ fn a_panic_in_a_stage_gives_the_interface_back() {
     assert_untouched(&b, "eth0");
     assert_eq!(running.join().unwrap_err().to_string(), "worker 0 panicked: blown");
     a.command("ping").args(["-c", "1", "-W", "30", "10.0.0.2"]).check().unwrap();
+    // The batch in which it happened keeps nothing: the same process may begin anew.
+    start_on(&b, all_of_eth0, |_| Mirror).unwrap().stop().unwrap();
+    assert_untouched(&b, "eth0");
 }
 
 #[test]
