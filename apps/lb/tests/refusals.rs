@@ -240,10 +240,13 @@ fn errors_of_the_machine() {
     let demanding = right.replace("[workers]", "[workers]\nhuge_pages = \"required\"");
     let said = begins(
         &demanding.replace("capacity = 4096", "capacity = 134217728"),
-        "afx-lb: too few huge pages, which are demanded: the connection table lies on ordinary pages, where looking \
-         into it takes longer: it takes ",
+        "afx-lb: too few huge pages, which are demanded: the connection table lies on ordinary pages, where each look \
+         takes longer: packets and tables of all workers take ",
     );
-    assert!(said.contains(" are free") && said.contains(": `sysctl vm.nr_hugepages="), "{said}");
+    assert!(
+        said.contains(" are free: `sysctl vm.nr_hugepages=") && said.ends_with("` provides them"),
+        "{said}"
+    );
 }
 
 #[test]
@@ -307,7 +310,7 @@ fn capabilities_that_are_missing() {
     let net = Net::new("lb-bad-rights", 1, 1);
     let file = net.configure(&web(&REALS));
     let loading = "port eth0: attaching the redirect program: loading the redirect program takes";
-    let memory = "packet memory: 8192 frames of 2048 bytes:";
+    let memory = "packet memory: 6400 frames of 2048 bytes:";
     let denied = "which this process lacks: Operation not permitted (os error 1)";
     let hint =
         "\n    run it as root, or with CAP_NET_ADMIN, CAP_NET_RAW, CAP_BPF, CAP_PERFMON and CAP_IPC_LOCK";

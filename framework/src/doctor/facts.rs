@@ -9,8 +9,8 @@ use super::interface::FITS;
 use super::netlink::{self, BASIC, Link, REDIRECT, XdpFeatures, ZERO_COPY};
 use super::peer::Peer;
 use super::{Error, Overview, Result};
-use crate::xsk::ethtool::{self, Feature, Rings};
-use crate::xsk::interface::{self, Channels};
+use crate::xsk::ethtool::{self, Feature};
+use crate::xsk::interface::{self, Channels, Rings};
 
 /// An interface, as it was when asked.
 #[derive(Debug, Clone)]
@@ -43,7 +43,7 @@ impl Facts {
             driver,
             // Drivers answer all kinds of errors: what they do not say is not known.
             channels: interface::channels(name).ok().flatten(),
-            rings: ethtool::rings(name).ok().flatten(),
+            rings: interface::rings(name).ok().flatten(),
             features: ethtool::features(name).unwrap_or_default(),
             xdp: netlink::xdp_features(index).ok(),
             occupant: afx_redirect::occupant(index),

@@ -1,39 +1,41 @@
 //! Huge pages.
 
+use super::facts::Facts;
 use super::{Finding, Remedy, Topic};
 use crate::machine::files::{Files, field};
+use crate::port::{Demand, RING_SIZE};
+use crate::worker::{Supply, memory_of};
 
 const TOPIC: Topic = Topic::Memory;
 
-/// Bytes of a worker's frames: 8192 of 2048.
-pub(super) const PACKET_MEMORY: u64 = 8192 * 2048;
-
-/// `workers` is how many would work on the interface.
-pub(super) fn examine(files: &Files, workers: u32) -> Vec<Finding> {
-    let info = files.read("/proc/meminfo").unwrap_or_default();
-    vec![huge_pages(&info, workers)]
+/// Bytes of the packet memory of a worker with one queue of an interface.
+pub(super) fn packet_memory(facts: Option<&Facts>) -> usize {
+    memory_of(Demand::of_xdp_auto(RING_SIZE, facts.and_then(|facts| facts.rings)))
 }
 
-fn huge_pages(info: &str, workers: u32) -> Finding {
+/// `workers` is how many would work on the interface.
+pub(super) fn examine(files: &Files, facts: Option<&Facts>, workers: u32) -> Vec<Finding> {
+    let info = files.read("/proc/meminfo").unwrap_or_default();
+    vec![huge_pages(Supply::of(&info), packet_memory(facts), workers)]
+}
+
+/// `bytes` is what a worker's packet memory has.
+fn huge_pages(supply: Option<Supply>, bytes: usize, workers: u32) -> Finding {
     const NAME: &str = "huge pages";
-    let number = |name: &str| -> Option<u64> { field(info, name)?.split(' ').next()?.parse().ok() };
-    let (Some(size), Some(total), Some(free)) =
-        (number("Hugepagesize"), number("HugePages_Total"), number("HugePages_Free"))
-    else {
+    let Some(supply) = supply else {
         let why = "packets and tables lie on ordinary pages, where each look costs more: take a kernel that was built \
                    with CONFIG_HUGETLBFS";
         return Finding::better(TOPIC, NAME, "the kernel has none", why);
     };
-    let wanted = (PACKET_MEMORY * u64::from(workers.max(1))).div_ceil(size << 10);
-    let pages = format!("{free} of {} MiB are free", size >> 10);
-    if free >= wanted {
+    let wanted = supply.needed((0..workers.max(1)).map(|_| bytes));
+    let pages = format!("{} of {} MiB are free", supply.free, supply.size >> 20);
+    let Some(command) = supply.command(wanted) else {
         return Finding::good(TOPIC, NAME, format!("{pages}; packet memory takes {wanted}"));
-    }
+    };
     let what = format!("{pages}, and packet memory takes {wanted}");
     let why = "packets lie on ordinary pages without them, where each look costs more; tables of connections take some \
-               as well, which `afx-lb run` says at its start";
-    let more = total + wanted - free;
-    Finding::better(TOPIC, NAME, what, why).mend(Remedy::command(format!("sysctl vm.nr_hugepages={more}")))
+               as well: `afx-lb check` counts all";
+    Finding::better(TOPIC, NAME, what, why).mend(Remedy::command(command))
 }
 
 #[cfg(test)]
@@ -43,19 +45,30 @@ mod tests {
 
     #[test]
     fn as_many_as_are_missing_are_asked_for() {
-        let info = |total, free| {
-            format!(
+        let found = |total, free, workers| {
+            let info = format!(
                 "MemTotal: 1\nHugePages_Total:     {total}\nHugePages_Free:      {free}\nHugepagesize:       2048 kB\n"
-            )
+            );
+            huge_pages(Supply::of(&info), 16 << 20, workers)
         };
-        assert_eq!(huge_pages(&info(512, 496), 2).verdict, Verdict::Good);
-        let none = huge_pages(&info(0, 0), 2);
+        assert_eq!(found(512, 496, 2).verdict, Verdict::Good);
+        let none = found(0, 0, 2);
         assert_eq!(none.verdict, Verdict::CouldBeBetter);
         assert_eq!(none.remedy.unwrap().command, "sysctl vm.nr_hugepages=16");
-        let some = huge_pages(&info(20, 5), 1);
+        let some = found(20, 5, 1);
         assert_eq!(some.remedy.unwrap().command, "sysctl vm.nr_hugepages=23");
         let gigantic = "HugePages_Total: 1\nHugePages_Free: 1\nHugepagesize: 1048576 kB\n";
-        assert_eq!(huge_pages(gigantic, 8).what, "1 of 1024 MiB are free; packet memory takes 1");
-        assert_eq!(huge_pages("MemTotal: 1\n", 1).remedy, None);
+        // A page is one worker's alone.
+        let found = huge_pages(Supply::of(gigantic), 16 << 20, 2);
+        assert_eq!(found.what, "1 of 1024 MiB are free, and packet memory takes 2");
+        assert_eq!(huge_pages(Supply::of("MemTotal: 1\n"), 16 << 20, 1).remedy, None);
+    }
+
+    #[test]
+    fn packet_memory_is_what_the_rings_of_the_interface_take() {
+        use super::super::facts::tests::{card, veth};
+        assert_eq!(packet_memory(None), (3 * 2048 + 3 * 64) * 2048);
+        assert_eq!(packet_memory(Some(&veth())), packet_memory(None));
+        assert_eq!(packet_memory(Some(&card())), (2048 + 2048 + 64 + 2048 + 256 + 3 * 64) * 2048);
     }
 }

@@ -230,8 +230,8 @@ pub fn examine(interface: Option<&str>) -> Result<Report> {
     let workers = facts.map_or(1, |facts| facts.rx_queues().min(cores.len().max(1) as u32));
 
     let mut findings = kernel::examine(files, &kernel, crate::xsk::ethtool::open_af_xdp());
-    findings.extend(rights::examine(files, workers));
-    findings.extend(memory::examine(files, workers));
+    findings.extend(rights::examine(files, memory::packet_memory(facts), workers));
+    findings.extend(memory::examine(files, facts, workers));
     findings.extend(cores::examine(files, workers));
     if let Some(facts) = facts {
         findings.extend(interface::examine(facts));

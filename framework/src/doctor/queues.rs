@@ -9,8 +9,7 @@ use crate::machine::files::{Files, list, written};
 use crate::machine::interrupts::{self, node_cores};
 use crate::machine::topology::best_first;
 use crate::settings;
-use crate::xsk::ethtool::Rings;
-use crate::xsk::interface::Channels;
+use crate::xsk::interface::{Channels, Rings};
 
 const TOPIC: Topic = Topic::Interface;
 

@@ -1,6 +1,5 @@
 //! What the calling process may do: capabilities, and how much memory it may lock.
 
-use super::memory::PACKET_MEMORY;
 use super::{Finding, Remedy, Topic};
 use crate::machine::files::{Files, field};
 
@@ -24,8 +23,8 @@ const NEEDED: [Needed; 4] = [
 const SYS_ADMIN: u32 = 21;
 const IPC_LOCK: u32 = 14;
 
-/// `workers` is how many would work on the interface.
-pub(super) fn examine(files: &Files, workers: u32) -> Vec<Finding> {
+/// `memory` are the bytes that each worker has for packets, and `workers` is how many would work on the interface.
+pub(super) fn examine(files: &Files, memory: usize, workers: u32) -> Vec<Finding> {
     let status = files.read("/proc/thread-self/status").unwrap_or_default();
     let set = |name: &str| field(&status, name).and_then(|set| u64::from_str_radix(set, 16).ok());
     let (Some(effective), Some(bounding)) = (set("CapEff"), set("CapBnd")) else {
@@ -54,7 +53,7 @@ pub(super) fn examine(files: &Files, workers: u32) -> Vec<Finding> {
         findings.push(Finding::good(TOPIC, "capabilities", names.join(", ")));
     }
     findings.extend(user_namespace(files));
-    findings.push(locked_memory(files, has(IPC_LOCK), bounding >> IPC_LOCK & 1 == 1, workers));
+    findings.push(locked_memory(files, has(IPC_LOCK), bounding >> IPC_LOCK & 1 == 1, (memory, workers)));
     findings
 }
 
@@ -77,14 +76,15 @@ fn user_namespace(files: &Files) -> Option<Finding> {
 }
 
 /// `unlimited` is whether the process has CAP_IPC_LOCK, `could_be` whether it could be given it.
-fn locked_memory(files: &Files, unlimited: bool, could_be: bool, workers: u32) -> Finding {
+fn locked_memory(files: &Files, unlimited: bool, could_be: bool, (memory, workers): (usize, u32)) -> Finding {
     const NAME: &str = "locked memory";
     if unlimited {
         return Finding::good(TOPIC, NAME, "as much as is wanted (CAP_IPC_LOCK)");
     }
     let limits = files.read("/proc/thread-self/limits").or_else(|| files.read("/proc/self/limits"));
     let limit = limits.as_deref().and_then(soft_limit);
-    let wanted = PACKET_MEMORY * u64::from(workers.max(1));
+    let memory = memory as u64;
+    let wanted = memory * u64::from(workers.max(1));
     let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
     match limit {
         None => Finding::better(TOPIC, NAME, "not known", "/proc cannot be read"),
@@ -95,9 +95,10 @@ fn locked_memory(files: &Files, unlimited: bool, could_be: bool, workers: u32) -
         Some(Limit::Bytes(bytes)) => {
             let what = format!("{:.3} MiB (RLIMIT_MEMLOCK), and no CAP_IPC_LOCK", mib(bytes));
             let why = format!(
-                "packet memory takes {:.0} MiB, 16 a worker: raise the limit of the shell or service (LimitMEMLOCK=) \
-                 that starts it, or give it CAP_IPC_LOCK",
-                mib(wanted)
+                "packet memory takes {:.1} MiB, {:.1} a worker: raise the limit of the shell or service \
+                 (LimitMEMLOCK=) that starts it, or give it CAP_IPC_LOCK",
+                mib(wanted),
+                mib(memory)
             );
             // Raising a hard limit takes a right of its own, CAP_SYS_RESOURCE.
             let command = if could_be { give() } else { "prlimit --pid $$ --memlock=unlimited".to_owned() };
@@ -148,18 +149,19 @@ mod tests {
 
     #[test]
     fn root_may_do_all() {
-        let findings = examine(&files(ROOT, OUTSIDE), 4);
+        let findings = examine(&files(ROOT, OUTSIDE), 16 << 20, 4);
         assert_eq!(names(&findings, Verdict::Good), ["capabilities", "locked memory"]);
         assert_eq!(findings.len(), 2);
     }
 
     #[test]
     fn a_user_lacks_all_of_them_and_can_get_them() {
-        let findings = examine(&files(USER, OUTSIDE), 1);
+        let findings = examine(&files(USER, OUTSIDE), 16 << 20, 1);
         assert_eq!(
             names(&findings, Verdict::WillNotWork),
             ["CAP_NET_ADMIN", "CAP_NET_RAW", "CAP_BPF", "CAP_PERFMON", "locked memory"]
         );
+        assert!(findings[4].why.starts_with("packet memory takes 16.0 MiB, 16.0 a worker: "), "{findings:?}");
         for finding in findings {
             let remedy = finding.remedy.unwrap();
             assert!(remedy.command.starts_with("setcap cap_net_admin,") && !remedy.is_safe());
@@ -168,21 +170,24 @@ mod tests {
 
     #[test]
     fn a_container_has_to_be_given_them() {
-        let findings = examine(&files(DOCKER, OUTSIDE), 1);
+        let findings = examine(&files(DOCKER, OUTSIDE), 16 << 20, 1);
         assert_eq!(
             names(&findings, Verdict::WillNotWork),
             ["CAP_NET_ADMIN", "CAP_BPF", "CAP_PERFMON", "locked memory"]
         );
         assert!(findings[0].remedy.is_none() && findings[0].why.contains("--cap-add"));
         assert!(findings[3].remedy.as_ref().unwrap().command.starts_with("prlimit "));
-        let remapped = examine(&files(ROOT, "0 100000 65536"), 1);
+        let remapped = examine(&files(ROOT, "0 100000 65536"), 16 << 20, 1);
         assert_eq!(names(&remapped, Verdict::WillNotWork), ["user namespace"]);
     }
 
     #[test]
     fn the_old_right_for_all_stands_for_those_of_bpf() {
         let admin = "CapEff:\t0000000000207000\nCapBnd:\t0000000000207000\n";
-        assert_eq!(names(&examine(&files(admin, OUTSIDE), 1), Verdict::WillNotWork), [] as [&str; 0]);
+        assert_eq!(
+            names(&examine(&files(admin, OUTSIDE), 16 << 20, 1), Verdict::WillNotWork),
+            [] as [&str; 0]
+        );
     }
 
     #[test]

@@ -16,7 +16,12 @@ pub enum PageKind {
     Normal,
 }
 
+/// Bytes of a block from which on huge pages are asked for.
+pub(crate) const LARGE: usize = 1 << 20;
+
 /// A zeroed block of memory, aligned to a page, freed on drop.
+///
+/// Its pages are of the NUMA node of the core on which it is made: a worker makes its tables on its own core.
 pub(crate) struct Pages {
     base: NonNull<u8>,
     layout: Layout,
@@ -26,10 +31,10 @@ pub(crate) struct Pages {
 impl Pages {
     const ALIGN: usize = 4096;
 
-    /// `len` zeroed bytes. Blocks under a huge page's usual size go to ordinary pages at once.
+    /// `len` zeroed bytes. Blocks that are not [`LARGE`] go to ordinary pages at once.
     pub(crate) fn new(len: usize) -> Self {
         let layout = Layout::from_size_align(len.max(1), Self::ALIGN).expect("a length below isize::MAX");
-        if len >= 1 << 20 && has_huge_pages() {
+        if len >= LARGE && has_huge_pages() {
             // SAFETY: the layout's size is not zero. The memory is fresh from mmap, hence zeroed and unshared.
             if let Some(base) = NonNull::new(unsafe { hugepage_rs::alloc(layout) }) {
                 let pages = Self { base, layout, kind: PageKind::Huge };

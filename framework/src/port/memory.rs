@@ -3,7 +3,7 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use super::{Port, Queue, Received, Sent, rings};
+use super::{Demand, Port, Queue, Received, Sent, rings};
 use crate::batch::{BATCH, Batch, Held};
 use crate::error::{Error, Result};
 use crate::mem::Pool;
@@ -79,7 +79,15 @@ impl Port for MemoryPort {
     }
 
     fn prepare(&self, _frame_size: usize) -> Result<Vec<u32>> {
+        self.queues()
+    }
+
+    fn queues(&self) -> Result<Vec<u32>> {
         Ok((0..self.queues.lock().unwrap_or_else(PoisonError::into_inner).len() as u32).collect())
+    }
+
+    fn demand(&self, _copying: bool) -> Demand {
+        Demand::of_rings(self.fill_level)
     }
 
     fn open(&self, queue: u32, memory: &Memory) -> Result<Box<dyn Queue>> {

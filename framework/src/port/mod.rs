@@ -4,6 +4,7 @@
 //! the worker the same [`Queue`], so that a pipeline runs unchanged on a card, in memory or over a
 //! capture file.
 
+mod demand;
 #[cfg(any(test, feature = "testing"))]
 mod memory;
 #[cfg(feature = "pcap")]
@@ -12,6 +13,9 @@ mod rings;
 mod route;
 mod xdp;
 
+pub use route::carries_default_route;
+pub use demand::Demand;
+pub(crate) use demand::{Grouped, RING_SIZE};
 #[cfg(any(test, feature = "testing"))]
 pub use memory::{MemoryPeer, MemoryPort};
 #[cfg(feature = "pcap")]
@@ -19,7 +23,6 @@ pub use pcap::{
     CaptureError, CaptureFormat, CaptureReader, CaptureWriter, Captured, Contents as CaptureContents,
     PcapPort,
 };
-pub use route::carries_default_route;
 #[cfg(feature = "doctor")]
 pub(crate) use xdp::longest_mtu;
 pub use xdp::{LongPackets, MultiBuffer, XdpPort};
@@ -72,6 +75,22 @@ pub trait Port: Send + Sync {
     /// Packets longer than a frame that the port takes, once it is prepared.
     #[doc(hidden)]
     fn long_packets(&self) -> Option<LongPackets> {
+        None
+    }
+    /// The queues that it would have, where nothing is changed to find out.
+    #[doc(hidden)]
+    fn queues(&self) -> Result<Vec<u32>> {
+        Ok(vec![0])
+    }
+    /// The frames that each of its queues can have in use. `copying` is whether all ports of a worker are in copy mode
+    /// because one of them knows no other.
+    #[doc(hidden)]
+    fn demand(&self, _copying: bool) -> Demand {
+        Demand::of_rings(RING_SIZE)
+    }
+    /// The NUMA node that its card is at.
+    #[doc(hidden)]
+    fn node(&self) -> Option<u32> {
         None
     }
     /// Whether the port's frames must lie in a UMEM.

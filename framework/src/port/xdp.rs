@@ -10,8 +10,7 @@ use std::time::Duration;
 
 use afx_redirect::{AttachMode, Beat, Coexist, Counters, OnStall, Options, Redirect, Steering};
 
-use super::route::carries_default_route;
-use super::{Port, Queue, Received, Sent, rings};
+use super::{Demand, Port, Queue, RING_SIZE, Received, Sent, carries_default_route, rings};
 #[cfg(feature = "doctor")]
 pub(crate) use multi_buffer::longest_mtu;
 pub use multi_buffer::{LongPackets, MultiBuffer};
@@ -101,7 +100,7 @@ impl XdpPort {
             coexist: Coexist::Refuse,
             multi_buffer: MultiBuffer::Auto,
             busy_poll: None,
-            ring_size: 2048,
+            ring_size: RING_SIZE,
             fill_level: None,
             stall_limit: Some(Duration::from_millis(500)),
             on_stall: None,
@@ -168,8 +167,9 @@ impl XdpPort {
         self
     }
 
-    /// Frames lent to the kernel for receiving, at most: as many as the RX ring has places in copy mode,
-    /// twice that in zero-copy mode. Fewer stay in the cache; more outlast longer bursts.
+    /// Frames lent to the kernel for receiving, at most: as many as the RX ring has places in copy mode; in
+    /// zero-copy mode as many more as the card's ring has, and a batch. Fewer stay in the cache; more outlast
+    /// longer bursts.
     pub fn fill_level(mut self, frames: u32) -> Self {
         self.fill_level = Some(frames);
         self
@@ -263,6 +263,15 @@ impl XdpPort {
         self.error("changing settings", source)
     }
 
+    /// The demand of a queue, with as many frames lent for receiving as was said.
+    fn lent(&self, demand: Demand) -> Demand {
+        match self.fill_level {
+            _ if self.send_only => demand.sending(),
+            Some(level) => demand.with_level(level),
+            None => demand,
+        }
+    }
+
     /// The queues wanted, each of which the interface has.
     fn checked_queues(&self) -> Result<Vec<u32>> {
         let there = interface::rx_queues(&self.interface)
@@ -339,6 +348,30 @@ impl Port for XdpPort {
         self.state().long
     }
 
+    fn queues(&self) -> Result<Vec<u32>> {
+        self.checked_queues()
+    }
+
+    fn demand(&self, copying: bool) -> Demand {
+        let card = interface::rings(&self.interface).ok().flatten();
+        self.lent(match self.mode {
+            ModeWanted::Demand(mode) => Demand::of_xdp(self.ring_size, card, mode),
+            ModeWanted::Auto if copying => Demand::of_xdp(self.ring_size, card, Mode::Copy),
+            ModeWanted::Auto => Demand::of_xdp_auto(self.ring_size, card),
+        })
+    }
+
+    fn node(&self) -> Option<u32> {
+        let number = |path: &str| std::fs::read_to_string(path).ok()?.trim().parse().ok();
+        // /sys may be of another network namespace, which has another interface of this name or none.
+        let index = nix::net::if_::if_nametoindex(self.interface.as_str()).ok()?;
+        let seen = number(&format!("/sys/class/net/{}/ifindex", self.interface));
+        if seen != Some(i64::from(index)) {
+            return None;
+        }
+        interface::card_node(&self.interface, number)
+    }
+
     fn open(&self, queue: u32, memory: &Memory) -> Result<Box<dyn Queue>> {
         let umem = memory.umem().ok_or_else(|| self.refused("its worker's memory is no UMEM"))?;
         let mode = match self.mode {
@@ -382,11 +415,8 @@ impl Port for XdpPort {
         state.open.retain(|open| open.queue != queue);
         state.open.push(Open { queue, granted: words, takes, health: health.clone() });
         state.open.sort_by_key(|open| open.queue);
-        let default_level = match granted.mode {
-            Mode::Copy => self.ring_size,
-            Mode::ZeroCopy => 2 * self.ring_size,
-        };
-        let level = if self.send_only { 0 } else { self.fill_level.unwrap_or(default_level) };
+        let card = interface::rings(&self.interface).ok().flatten();
+        let level = self.lent(Demand::of_xdp(self.ring_size, card, granted.mode)).receiving();
         let segments = if self.multi_buffer == MultiBuffer::Off { 1 } else { takes.segments };
         let send_only = self.send_only;
         Ok(Box::new(XdpQueue {

@@ -66,6 +66,11 @@ pub trait Stage {
         0
     }
 
+    /// How many packets the stage may hold at most: so many frames are kept for it. 0 unless said.
+    fn holds(&self) -> usize {
+        0
+    }
+
     /// What the statistics call the stage: its type's name unless said.
     fn name(&self) -> &'static str {
         let name = std::any::type_name::<Self>();
@@ -91,6 +96,9 @@ impl<S: Stage + ?Sized> Stage for Box<S> {
     }
     fn creates(&self) -> usize {
         (**self).creates()
+    }
+    fn holds(&self) -> usize {
+        (**self).holds()
     }
     fn name(&self) -> &'static str {
         (**self).name()

@@ -26,6 +26,9 @@ pub trait Pipeline {
     /// The slots that the stages together want kept free.
     #[doc(hidden)]
     fn creates(&self) -> usize;
+    /// The packets that the stages together may hold.
+    #[doc(hidden)]
+    fn holds(&self) -> usize;
 }
 
 /// What a stage has seen and cost.
@@ -102,6 +105,9 @@ impl<S: Stage> Pipeline for S {
     fn creates(&self) -> usize {
         Stage::creates(self)
     }
+    fn holds(&self) -> usize {
+        Stage::holds(self)
+    }
 }
 
 impl Pipeline for Vec<Box<dyn Stage>> {
@@ -127,6 +133,9 @@ impl Pipeline for Vec<Box<dyn Stage>> {
     }
     fn creates(&self) -> usize {
         self.iter().map(Stage::creates).sum()
+    }
+    fn holds(&self) -> usize {
+        self.iter().map(Stage::holds).sum()
     }
 }
 
@@ -154,6 +163,9 @@ macro_rules! tuple {
             }
             fn creates(&self) -> usize {
                 0 $(+ Stage::creates(&self.$index))+
+            }
+            fn holds(&self) -> usize {
+                0 $(+ Stage::holds(&self.$index))+
             }
         }
     };

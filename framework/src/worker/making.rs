@@ -1,16 +1,19 @@
 //! Making a worker: its memory, its queues, its pipeline.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use super::frames::Frames;
 use super::hand_over::HandOver;
-use super::huge_pages::shortage;
-use super::memory::{Memory, Wanted};
+use super::huge_pages::{Supply, provision};
+use super::memory::{Memory, MemoryStatus, Wanted};
 use super::plan::Share;
 use super::turn::{Lane, Turn};
 use super::{HugePages, Idle, WorkerId};
 use crate::batch::{Batch, Reason, Reasons};
 use crate::error::{Error, Result};
+use crate::mem::PageKind;
 use crate::packet::HashSeed;
 use crate::port::{LongPackets, Port, PortId};
 use crate::stage::Pipeline;
@@ -25,8 +28,20 @@ pub struct Build<'a> {
     reasons: &'a Reasons,
     counters: Vec<String>,
     huge_pages: HugePages,
-    refused: Option<String>,
+    tables: Tables,
 }
+
+/// The large tables of a worker's stages.
+#[derive(Default)]
+struct Tables {
+    /// Bytes of each.
+    bytes: Vec<usize>,
+    /// What those are called that do not lie on huge pages.
+    ordinary: Vec<String>,
+}
+
+/// Bytes of a table from which on it matters that it lies on huge pages: those of one, on most machines.
+const TABLE: usize = 2 << 20;
 
 impl Build<'_> {
     /// The worker that the pipeline is for.
@@ -72,16 +87,13 @@ impl Build<'_> {
         self.huge_pages
     }
 
-    /// Takes note that a table of so many bytes does not lie on huge pages: an error of the start where they are
-    /// demanded, else a line in the log.
-    pub fn on_ordinary_pages(&mut self, what: &str, bytes: usize) {
-        let why =
-            format!("{what} lies on ordinary pages, where looking into it takes longer: {}", shortage(bytes));
-        match self.huge_pages {
-            HugePages::Auto => tracing::info!(worker = self.worker.index(), "{why}"),
-            HugePages::Demand => {
-                self.refused.get_or_insert(why);
-            }
+    /// Takes note of a table of so many bytes, on such pages: how many huge pages a runtime takes is told with its
+    /// tables. A large one that lies on ordinary pages is an error of the start where huge ones are demanded, else a
+    /// line in the log.
+    pub fn table(&mut self, what: &str, bytes: usize, pages: PageKind) {
+        self.tables.bytes.push(bytes);
+        if pages == PageKind::Normal && bytes >= TABLE {
+            self.tables.ordinary.push(what.to_owned());
         }
     }
 }
@@ -90,6 +102,7 @@ impl Build<'_> {
 pub(super) struct Opened<P> {
     pub(super) turn: Turn<P>,
     pub(super) layout: Layout,
+    pub(super) memory: MemoryStatus,
 }
 
 /// What a worker is made of, on whichever thread.
@@ -99,20 +112,25 @@ pub(super) struct Making<'a, F> {
     pub(super) reasons: &'a Reasons,
     pub(super) build: &'a F,
     pub(super) worker: usize,
-    pub(super) workers: usize,
-    pub(super) share: &'a Share,
+    /// Of all workers.
+    pub(super) shares: &'a [Share],
 }
 
 /// What all workers have in common.
 #[derive(Clone)]
 pub(super) struct Settings {
     pub(super) idle: Idle,
-    pub(super) frames_per_queue: usize,
+    /// As asked for; else it is worked out.
+    pub(super) frames_per_queue: Option<usize>,
     pub(super) frame_size: usize,
     pub(super) huge_pages: HugePages,
     pub(super) tick: Duration,
     pub(super) hash_seed: HashSeed,
     pub(super) on_ready: Option<OnReady>,
+    /// The huge pages there were before any was taken.
+    pub(super) supply: Option<Supply>,
+    /// The log says once that they are too few, not once a worker.
+    pub(super) told: Arc<AtomicBool>,
 }
 
 /// What is called when a worker is ready.
@@ -121,24 +139,9 @@ pub(super) type OnReady = Arc<dyn Fn(WorkerId) + Send + Sync>;
 /// Bytes before packets that are created: what XDP leaves before received ones.
 pub(super) const HEADROOM: usize = 256;
 
-/// Huge pages are demanded, and not to be had.
-fn demanded(why: &str) -> Error {
-    Error::config(format!("too few huge pages, which are demanded: {why}"))
-}
-
 impl<F> Making<'_, F> {
-    fn open_queues(&self, wanted: Wanted) -> Result<(Memory, Vec<Lane>)> {
-        let memory = Memory::new(wanted)?;
-        if self.settings.huge_pages == HugePages::Demand && !memory.is_on_huge_pages() {
-            let bytes = wanted.frames * wanted.frame_size;
-            return Err(demanded(&format!("packet memory lies on ordinary pages: {}", shortage(bytes))));
-        }
-        let lane = |(port, queue): &(PortId, u32)| {
-            let io = self.ports[port.index()].open(*queue, &memory)?;
-            Ok(Lane { port: *port, queue: *queue, io })
-        };
-        let lanes = self.share.queues.iter().map(lane).collect::<Result<_>>()?;
-        Ok((memory, lanes))
+    fn share(&self) -> &Share {
+        &self.shares[self.worker]
     }
 
     /// Opens the worker's queues and builds its pipeline. On the worker's own thread.
@@ -148,48 +151,115 @@ impl<F> Making<'_, F> {
         F: Fn(&mut Build<'_>) -> P,
     {
         let settings = self.settings;
-        let umem = self.share.queues.iter().any(|(port, _)| self.ports[port.index()].needs_umem());
         let mut build = Build {
             worker: WorkerId::new(self.worker),
-            workers: self.workers,
+            workers: self.shares.len(),
             ports: self.ports.iter().map(|port| port.name()).collect(),
             reasons: self.reasons,
             counters: Vec::new(),
             huge_pages: settings.huge_pages,
-            refused: None,
+            tables: Tables::default(),
         };
         let pipeline = (self.build)(&mut build);
-        if let Some(why) = build.refused {
-            return Err(demanded(&why));
+        let Build { tables, counters, .. } = build;
+        let held = pipeline.holds();
+        if settings.huge_pages == HugePages::Demand {
+            self.tell(&tables.ordinary, &tables, held)?;
         }
-        let wanted = Wanted {
-            frames: settings.frames_per_queue * self.share.queues.len(),
-            frame_size: settings.frame_size,
-            umem,
-            busy: settings.idle == Idle::Busy,
-            copy_only: false,
-            long: longest_of(self.share.queues.iter().map(|(port, _)| &*self.ports[port.index()])),
-        };
-        let (memory, lanes) = match self.open_queues(wanted) {
+        let opened = match self.open_queues(&tables, held, false) {
             // All sockets on a UMEM have the mode of the first: where one port cannot do zero-copy, none does.
             Err(error) if lacks_zero_copy(&error) => {
                 tracing::info!(worker = self.worker, %error, "copy mode on all ports of the worker");
-                let copying = self.open_queues(Wanted { copy_only: true, ..wanted });
+                let copying = self.open_queues(&tables, held, true);
                 // Where another port demands zero-copy: what stands in its way is what the first error says.
                 copying.map_err(|second| if mode_is_fixed(&second) { error } else { second })?
             }
             result => result?,
         };
+        let (memory, status, lanes) = opened;
         let queue_name = |lane: &Lane| (self.ports[lane.port.index()].name().to_owned(), lane.queue);
         let layout = Layout {
             queues: lanes.iter().map(queue_name).collect(),
             stages: pipeline.names(),
-            counters: build.counters,
-            core: self.share.core,
+            counters,
+            core: self.share().core,
         };
         let batch = Batch::new(memory.pool(HEADROOM), layout.counters.len(), settings.hash_seed);
-        Ok(Opened { turn: Turn::new(batch, pipeline, lanes, hand_over, settings.tick), layout })
+        let turn = Turn::new(batch, pipeline, lanes, hand_over, settings.tick);
+        Ok(Opened { turn, layout, memory: status })
     }
+
+    fn open_queues(
+        &self,
+        tables: &Tables,
+        held: usize,
+        copy_only: bool,
+    ) -> Result<(Memory, MemoryStatus, Vec<Lane>)> {
+        let (settings, share) = (self.settings, self.share());
+        let frames = Frames::new(settings.frames_per_queue, share, self.ports, held, copy_only)?;
+        let wanted = Wanted {
+            frames: frames.count,
+            frame_size: settings.frame_size,
+            fill_entries: frames.reckoning.fill_entries(),
+            completion_entries: frames.reckoning.completion_entries(),
+            node: node(share, self.ports),
+            umem: frames.reckoning.is_shared(),
+            busy: settings.idle == Idle::Busy,
+            copy_only,
+            long: longest_of(share.queues.iter().map(|(port, _)| &*self.ports[port.index()])),
+        };
+        let memory = Memory::new(wanted)?;
+        let mut ordinary = tables.ordinary.clone();
+        if !memory.is_on_huge_pages() && (wanted.umem || settings.huge_pages == HugePages::Demand) {
+            ordinary.insert(0, "packet memory".into());
+        }
+        self.tell(&ordinary, tables, held)?;
+        let status = memory.status(frames.to_string());
+        tracing::debug!(worker = self.worker, "{status}");
+        let lane = |(port, queue): &(PortId, u32)| {
+            let io = self.ports[port.index()].open(*queue, &memory)?;
+            Ok(Lane { port: *port, queue: *queue, io })
+        };
+        let lanes = share.queues.iter().map(lane).collect::<Result<_>>()?;
+        Ok((memory, status, lanes))
+    }
+
+    /// Says what lies on ordinary pages, and what would provide huge ones for all workers: as an error where they are
+    /// demanded, else once in the log.
+    fn tell(&self, ordinary: &[String], tables: &Tables, held: usize) -> Result<()> {
+        let Settings { huge_pages, supply, told, frames_per_queue, frame_size, .. } = self.settings;
+        if ordinary.is_empty() {
+            return Ok(());
+        }
+        // Each worker has its own packet memory, and tables as this one has.
+        let mut blocks = Vec::new();
+        for share in self.shares {
+            blocks.push(Frames::new(*frames_per_queue, share, self.ports, held, false)?.count * frame_size);
+            blocks.extend(&tables.bytes);
+        }
+        let lie = if ordinary.len() == 1 { "lies" } else { "lie" };
+        let why = format!(
+            "{} {lie} on ordinary pages, where each look takes longer: packets and tables of all workers take {}",
+            ordinary.join(" and "),
+            provision(*supply, blocks)
+        );
+        match huge_pages {
+            HugePages::Demand => Err(Error::config(format!("too few huge pages, which are demanded: {why}"))),
+            HugePages::Auto if told.swap(true, Ordering::Relaxed) => Ok(()),
+            HugePages::Auto => {
+                tracing::info!("{why}");
+                Ok(())
+            }
+        }
+    }
+}
+
+/// The NUMA node of the cards of a share's ports, where they are all at one. Packets come to memory there by the
+/// shortest way; else that near the worker's core is as good.
+fn node(share: &Share, ports: &[Box<dyn Port>]) -> Option<u32> {
+    let mut nodes = share.queues.iter().filter_map(|(port, _)| ports[port.index()].node());
+    let first = nodes.next()?;
+    nodes.all(|node| node == first).then_some(first)
 }
 
 /// What ports take of packets longer than a frame, all together.

@@ -1,6 +1,7 @@
 //! Workers: pinned threads that run packets to completion.
 
 mod clock;
+mod frames;
 mod hand_over;
 mod huge_pages;
 mod idle;
@@ -18,9 +19,11 @@ pub use huge_pages::HugePages;
 pub use idle::Idle;
 pub use inline::Inline;
 pub use making::Build;
-pub use memory::Memory;
+pub use memory::{Memory, MemoryStatus};
 pub use running::{Running, Status};
-pub use runtime::{Pipelined, Runtime, RuntimeBuilder};
+pub use runtime::{Pipelined, PlannedMemory, Runtime, RuntimeBuilder};
+#[cfg(feature = "doctor")]
+pub(crate) use {frames::memory_of, huge_pages::Supply};
 
 /// A worker of a runtime, by its number.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -10,6 +10,7 @@ use super::WorkerId;
 use super::hand_over::HandOver;
 use super::mailbox::{Command, Mailbox, Waker};
 use super::making::{Build, Making};
+use super::memory::MemoryStatus;
 use super::run::{Others, Run};
 use crate::batch::Reasons;
 use crate::error::{Error, Result};
@@ -24,6 +25,7 @@ const STOP_WITHIN: Duration = Duration::from_secs(2);
 /// What a worker shows of itself.
 struct Seen {
     layout: Layout,
+    memory: MemoryStatus,
     board: Arc<Board>,
 }
 
@@ -92,7 +94,7 @@ impl Shared {
         let worker = making.worker;
         // Whatever a stage leaves behind when it panics, nobody looks at it again.
         let result = catch_unwind(AssertUnwindSafe(|| {
-            if let Some(core) = making.share.core
+            if let Some(core) = making.shares[worker].core
                 && !core_affinity::set_for_current(core_affinity::CoreId { id: core })
             {
                 tracing::warn!(worker, core, "could not be pinned to its core");
@@ -108,7 +110,7 @@ impl Shared {
                 on_ready(WorkerId::new(worker));
             }
             let board = Arc::new(Board::new(opened.layout.words()));
-            let seen = Seen { layout: opened.layout, board: board.clone() };
+            let seen = Seen { layout: opened.layout, memory: opened.memory, board: board.clone() };
             let mut run = Run {
                 turn: opened.turn,
                 board,
@@ -220,6 +222,11 @@ impl Running {
             changes: port.changes(),
         };
         self.shared.ports.iter().map(status).collect()
+    }
+
+    /// The packet memory of each worker.
+    pub fn memory(&self) -> Vec<MemoryStatus> {
+        self.shared.seen.iter().filter_map(OnceLock::get).map(|seen| seen.memory.clone()).collect()
     }
 
     /// What the redirect program of a port has counted; None for a port that has none.

@@ -5,7 +5,9 @@ use std::sync::{Arc, mpsc};
 use std::thread::Builder;
 use std::time::Duration;
 
+use super::frames::Frames;
 use super::hand_over::HandOver;
+use super::huge_pages::Supply;
 use super::inline::Inline;
 use super::mailbox::Waker;
 use super::making::{Build, Making, OnReady, Settings, longest_of};
@@ -30,7 +32,7 @@ impl Runtime {
             workers: None,
             cores: Vec::new(),
             idle: Idle::default(),
-            frames_per_queue: 8192,
+            frames_per_queue: None,
             frame_size: 2048,
             huge_pages: HugePages::default(),
             tick: Duration::from_millis(1),
@@ -47,7 +49,7 @@ pub struct RuntimeBuilder {
     workers: Option<usize>,
     cores: Vec<usize>,
     idle: Idle,
-    frames_per_queue: usize,
+    frames_per_queue: Option<usize>,
     frame_size: usize,
     huge_pages: HugePages,
     tick: Duration,
@@ -80,10 +82,11 @@ impl RuntimeBuilder {
         self
     }
 
-    /// Frames of packet memory per queue: 8192 unless said. They must fill the RX and TX rings of a queue
-    /// and its card, with some to spare for packets in the pipeline.
+    /// Frames of packet memory per queue. Unless said there are as many as all rings of a worker can hold at once,
+    /// those of the cards too, and what is under way between them beside; [`memory`](Self::memory) shows the
+    /// calculation. Fewer than that are an error of the start, except without an interface.
     pub fn frames_per_queue(mut self, frames: usize) -> Self {
-        self.frames_per_queue = frames;
+        self.frames_per_queue = Some(frames);
         self
     }
 
@@ -119,6 +122,23 @@ impl RuntimeBuilder {
         self
     }
 
+    /// The packet memory that each worker would have, whose stages may [hold](crate::Stage::holds) so many packets.
+    /// Changes nothing.
+    ///
+    /// # Errors
+    /// As the start's, for what is asked of the ports.
+    pub fn memory(&self, held: usize) -> Result<Vec<PlannedMemory>> {
+        let queues = self.ports.iter().map(|port| port.queues()).collect::<Result<Vec<_>>>()?;
+        let there = Cores::of(&self.ports, self.idle != Idle::Busy);
+        let shares = plan(&queues, self.workers, &self.cores, &there)?;
+        let planned = |share: &Share| {
+            let frames = Frames::new(self.frames_per_queue, share, &self.ports, held, false)?;
+            let (bytes, reckoning) = (frames.count * self.frame_size, frames.to_string());
+            Ok(PlannedMemory { frames: frames.count, bytes, reckoning })
+        };
+        shares.iter().map(planned).collect()
+    }
+
     /// The pipeline: `build` is called once for each worker, on the worker's own pinned thread, and its
     /// result never leaves that thread.
     pub fn pipeline<P, F>(self, build: F) -> Pipelined<F>
@@ -128,6 +148,18 @@ impl RuntimeBuilder {
     {
         Pipelined { settings: self, build }
     }
+}
+
+/// The packet memory that a worker would have; see [`RuntimeBuilder::memory`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PlannedMemory {
+    /// How many frames: a few more where that fills the last huge page.
+    pub frames: usize,
+    /// Their size in bytes, together.
+    pub bytes: usize,
+    /// What their number comes of.
+    pub reckoning: String,
 }
 
 /// A runtime that is ready to start; made by [`RuntimeBuilder::pipeline`].
@@ -166,8 +198,10 @@ impl<F> Pipelined<F> {
         for (worker, share) in shares.iter().enumerate() {
             tracing::info!(worker, "{}", share.describe(&shared.ports));
         }
-        for ((worker, share), hand_over) in shares.into_iter().enumerate().zip(parts) {
+        let shares: Arc<[Share]> = shares.into();
+        for (worker, hand_over) in parts.into_iter().enumerate() {
             let (settings, build, ready) = (settings.clone(), build.clone(), ready.clone());
+            let shares = shares.clone();
             let thread_shared = shared.clone();
             let body = move || {
                 let making = Making {
@@ -176,8 +210,7 @@ impl<F> Pipelined<F> {
                     reasons: &thread_shared.reasons,
                     build: &*build,
                     worker,
-                    workers,
-                    share: &share,
+                    shares: &shares,
                 };
                 thread_shared.clone().work(&making, hand_over, &ready);
             };
@@ -219,8 +252,7 @@ impl<F> Pipelined<F> {
             reasons: &reasons,
             build: &self.build,
             worker: 0,
-            workers: 1,
-            share: &shares[0],
+            shares: &shares,
         };
         let opened = making.open(HandOver::default());
         let opened = opened.inspect_err(|_| ports.iter().for_each(|port| port.detach()))?;
@@ -243,7 +275,7 @@ impl RuntimeBuilder {
         if !matches!(self.frame_size, 2048 | 4096) {
             return Err(Error::config(format!("frames of {} bytes: 2048 or 4096", self.frame_size)));
         }
-        if self.frames_per_queue == 0 {
+        if self.frames_per_queue == Some(0) {
             return Err(Error::config(
                 "0 frames per queue: at least one frame is needed, thousands are usual",
             ));
@@ -266,6 +298,8 @@ impl RuntimeBuilder {
             tick: self.tick,
             hash_seed: self.hash_seed,
             on_ready: self.on_ready,
+            supply: Supply::now(),
+            told: Arc::default(),
         };
         Ok(Prepared { settings, ports: self.ports.into(), shares })
     }

@@ -1,47 +1,9 @@
-//! Rings and offloads of an interface, and whether the kernel has AF_XDP at all.
+//! Offloads of an interface, and whether the kernel has AF_XDP at all.
 
 use std::io;
 use std::os::fd::{FromRawFd, OwnedFd};
 
 use super::interface::{ETHTOOL_GSTRINGS, NAME, ethtool, text};
-
-/// `ETHTOOL_GRINGPARAM` of `linux/ethtool.h`.
-const ETHTOOL_GRINGPARAM: u32 = 0x10;
-
-/// `struct ethtool_ringparam` of `linux/ethtool.h`: packets that the rings of each queue hold, and could hold.
-#[repr(C)]
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) struct Rings {
-    cmd: u32,
-    pub(crate) rx_max: u32,
-    others_max: [u32; 2],
-    pub(crate) tx_max: u32,
-    pub(crate) rx: u32,
-    others: [u32; 2],
-    pub(crate) tx: u32,
-}
-
-#[cfg(test)]
-impl Rings {
-    /// Rings that hold so many of at most so many.
-    pub(crate) fn of((rx, rx_max): (u32, u32), (tx, tx_max): (u32, u32)) -> Self {
-        Self { rx_max, tx_max, rx, tx, ..Self::default() }
-    }
-}
-
-/// The rings of an interface's queues; None where its driver does not say.
-///
-/// # Errors
-/// The kernel's.
-pub(crate) fn rings(interface: &str) -> io::Result<Option<Rings>> {
-    let mut rings = Rings { cmd: ETHTOOL_GRINGPARAM, ..Rings::default() };
-    // SAFETY: the structure of ETHTOOL_GRINGPARAM.
-    match unsafe { ethtool(interface, &mut rings) } {
-        Ok(()) => Ok(Some(rings)),
-        Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => Ok(None),
-        Err(error) => Err(error),
-    }
-}
 
 /// `ETHTOOL_GSSET_INFO`, `ETHTOOL_GFEATURES` and `ETHTOOL_SFEATURES` of `linux/ethtool.h`, and the set of strings that
 /// names the features.
@@ -253,14 +215,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn loopback_has_offloads_and_no_rings() {
+    fn loopback_has_offloads() {
         let features = features("lo").unwrap();
         let find = |name: &str| features.iter().find(|feature| feature.name == name).unwrap();
         assert!(find("rx-gro").changeable, "{features:?}");
         // It is its own sender: what it does not finish, nobody misses.
         assert!(!find("tx-checksum-ip-generic").changeable && find("tx-checksum-ip-generic").active);
-        assert_eq!(rings("lo").unwrap(), None);
-        assert!(super::features("no-such-link").is_err() && rings("no-such-link").is_err());
+        assert!(super::features("no-such-link").is_err());
         assert_eq!(set_feature("lo", "no-such-feature", true).unwrap_err().kind(), io::ErrorKind::NotFound);
     }
 }

@@ -129,6 +129,44 @@ pub(crate) fn rx_queues(interface: &str) -> io::Result<u32> {
     Ok(channels(interface)?.map_or(1, |channels| (channels.rx_count + channels.combined_count).max(1)))
 }
 
+/// `ETHTOOL_GRINGPARAM` of `linux/ethtool.h`.
+const ETHTOOL_GRINGPARAM: u32 = 0x10;
+
+/// `struct ethtool_ringparam` of `linux/ethtool.h`: packets that the rings of each queue hold, and could hold.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Rings {
+    cmd: u32,
+    pub(crate) rx_max: u32,
+    others_max: [u32; 2],
+    pub(crate) tx_max: u32,
+    pub(crate) rx: u32,
+    others: [u32; 2],
+    pub(crate) tx: u32,
+}
+
+#[cfg(test)]
+impl Rings {
+    /// Rings that hold so many of at most so many.
+    pub(crate) fn of((rx, rx_max): (u32, u32), (tx, tx_max): (u32, u32)) -> Self {
+        Self { rx_max, tx_max, rx, tx, ..Self::default() }
+    }
+}
+
+/// The rings of an interface's queues; None where its driver does not say.
+///
+/// # Errors
+/// The kernel's.
+pub(crate) fn rings(interface: &str) -> io::Result<Option<Rings>> {
+    let mut rings = Rings { cmd: ETHTOOL_GRINGPARAM, ..Rings::default() };
+    // SAFETY: the structure of ETHTOOL_GRINGPARAM.
+    match unsafe { ethtool(interface, &mut rings) } {
+        Ok(()) => Ok(Some(rings)),
+        Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
 /// `ETHTOOL_GSET` of `linux/ethtool.h`, which every kernel answers from the newer settings.
 const ETHTOOL_GSET: u32 = 0x1;
 
@@ -299,8 +337,27 @@ fn flags(interface: &str) -> io::Result<i32> {
     Ok(i32::from(data[0]))
 }
 
+/// The NUMA node that an interface's card is at; None where it has no card, or the machine does not say. `number` reads
+/// a file of `/sys`.
+pub(crate) fn card_node(interface: &str, number: impl Fn(&str) -> Option<i64>) -> Option<u32> {
+    let device = format!("/sys/class/net/{interface}/device");
+    // What a virtio card is at is said of the PCI device above it.
+    let node = number(&format!("{device}/numa_node")).or_else(|| number(&format!("{device}/../numa_node")));
+    u32::try_from(node?).ok()
+}
+
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn a_card_is_at_the_node_that_its_device_or_the_one_above_says() {
+        let said =
+            |path: &'static str, node| super::card_node("eth0", move |asked| (asked == path).then_some(node));
+        assert_eq!(said("/sys/class/net/eth0/device/numa_node", 1), Some(1));
+        assert_eq!(said("/sys/class/net/eth0/device/../numa_node", 0), Some(0));
+        assert_eq!(said("/sys/class/net/eth0/device/numa_node", -1), None);
+        assert_eq!(said("/sys/class/net/eth1/device/numa_node", 1), None);
+    }
+
     #[test]
     fn loopback_is_as_it_always_is() {
         assert_eq!(super::mac_address("lo").unwrap(), [0; 6]);
@@ -314,5 +371,7 @@ mod tests {
         assert_eq!(super::speed("lo").unwrap(), None);
         assert!(super::driver_statistics("lo").is_err());
         assert!(super::speed("no-such-link").is_err());
+        assert_eq!(super::rings("lo").unwrap(), None);
+        assert!(super::rings("no-such-link").is_err());
     }
 }

@@ -43,6 +43,7 @@ use std::fmt;
 use bytemuck::{Pod, Zeroable};
 
 pub(crate) use error::Error;
+pub(crate) use numa::{current_node, node_of};
 pub use polling::BusyPoll;
 pub use socket::ModeWanted;
 pub(crate) use socket::{Granted, RingAccess, Socket, SocketConfig, Wake};

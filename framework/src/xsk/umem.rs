@@ -30,7 +30,7 @@ pub(crate) struct UmemConfig {
     pub(crate) completion_entries: u32,
     /// Whether to try huge pages first.
     pub(crate) huge_pages: bool,
-    /// The NUMA node to take memory from, if it matters.
+    /// The NUMA node to take memory from, if it matters and has any.
     pub(crate) numa_node: Option<u32>,
 }
 
@@ -107,21 +107,22 @@ impl Umem {
     /// # Errors
     ///
     /// [`Error::Config`] on a size that cannot work, [`Error::Umem`] when the
-    /// kernel refuses. Too few huge pages are no error: see [`pages`](Self::pages).
+    /// kernel refuses. Too few huge pages, or a node without memory, are no
+    /// error: see [`pages`](Self::pages) and [`node_of`](super::node_of).
     pub(crate) fn new(config: UmemConfig) -> Result<Self, Error> {
         let library_config = config.check()?;
-        let preferred = config.numa_node.map(Preferred::new).transpose();
-        let _preferred =
-            preferred.map_err(|source| Error::Umem { step: "preferring their NUMA node", source })?;
+        let prefer = |node| {
+            let said = |error: &io::Error| tracing::info!(node, %error, "no memory of this NUMA node");
+            Preferred::new(node).inspect_err(said).ok()
+        };
+        let _preferred = config.numa_node.and_then(prefer);
 
         // A size that is no multiple of the page cannot be unmapped.
         let huge = config.huge_pages.then(huge_page_size).flatten().and_then(|size| {
             let per_page = u32::try_from(size).ok()? / config.frame_size;
             let frames = config.frames.checked_next_multiple_of(per_page)?;
             let made = create(library_config, frames, true)
-                .inspect_err(
-                    |error| tracing::info!(%error, "no huge pages for the UMEM: normal ones instead"),
-                )
+                .inspect_err(|error| tracing::debug!(%error, frames, "no huge pages for the UMEM"))
                 .ok()?;
             Some((made, frames, Pages::Huge { size }))
         });

@@ -8,5 +8,6 @@ mod pipelines;
 mod random;
 mod running;
 mod segments;
+mod sizes;
 mod support;
 mod verdicts;

@@ -6,7 +6,7 @@ use std::thread::ThreadId;
 
 use afx::port::Queue;
 use afx::worker::Memory;
-use afx::{Batch, Error, Held, Idle, MemoryPeer, MemoryPort, Port, Runtime, Snapshot, Stage};
+use afx::{Batch, Error, Held, HugePages, Idle, MemoryPeer, MemoryPort, Port, Runtime, Snapshot, Stage};
 
 use crate::support::*;
 
@@ -402,6 +402,10 @@ fn a_configuration_that_cannot_work_is_refused_with_what_would_be_right() {
     told(builder().port(port("a")).workers(2).cores([0]), "one core for each worker");
     told(builder().port(port("a")).frame_size(1500), "2048 or 4096");
     told(builder().port(port("a")).frames_per_queue(0), "at least one frame");
+    told(
+        builder().port(port("a")).huge_pages(HugePages::Demand).frames_per_queue(1),
+        "packet memory lies on",
+    );
     let many = (0..33).fold(builder(), |builder, number| builder.port(port(&number.to_string())));
     told(many, "33 ports: at most 32");
 }

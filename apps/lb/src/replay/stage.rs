@@ -167,4 +167,8 @@ impl Stage for Replayed {
     fn creates(&self) -> usize {
         self.balancer.creates()
     }
+
+    fn holds(&self) -> usize {
+        self.balancer.holds()
+    }
 }

@@ -186,6 +186,11 @@ impl Sweep {
     const AWAY: u64 = 8;
 }
 
+/// Buckets for so many connections.
+fn buckets(capacity: usize) -> usize {
+    (capacity + capacity / 2).div_ceil(LANES).next_power_of_two().max(2)
+}
+
 impl Connections {
     /// An empty table with room for `capacity` connections.
     ///
@@ -193,9 +198,8 @@ impl Connections {
     /// If the memory for them is more than there are addresses.
     #[must_use]
     pub fn new(capacity: usize, timeouts: Timeouts) -> Self {
-        let buckets = (capacity + capacity / 2).div_ceil(LANES).next_power_of_two().max(2);
         Self {
-            buckets: MaskedTable::new(buckets),
+            buckets: MaskedTable::new(buckets(capacity)),
             capacity,
             len: 0,
             closing: 0,
@@ -327,6 +331,12 @@ impl Connections {
     #[must_use]
     pub fn capacity(&self) -> usize {
         self.capacity
+    }
+
+    /// The memory in bytes of a table with room for `capacity` connections.
+    #[must_use]
+    pub fn bytes_for(capacity: usize) -> usize {
+        buckets(capacity) * size_of::<Bucket>()
     }
 
     /// The memory of the table in bytes.

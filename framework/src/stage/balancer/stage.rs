@@ -11,11 +11,10 @@ use super::monitor::{Cells, Counts, Monitor};
 use super::real::RealId;
 use super::reasons::Reasons;
 use super::services::{Found, Place, Services};
-use super::together::Together;
+use super::together::{Together, WAITING};
 use super::too_big::Teller;
 use crate::Time;
 use crate::batch::{BATCH, Batch, Packet, Reason, Slot, Slots};
-use crate::mem::PageKind;
 use crate::packet::{FlowKey, Parsed, Protocol, flow_key, plain_flow_v4, plain_flow_v6};
 use crate::stage::{Snapshot, Stage};
 use crate::worker::{Build, WorkerId};
@@ -34,9 +33,6 @@ pub struct Options {
 
 /// Over how many ticks the look at all reals is spread, that shows how many connections each has.
 const PUBLISH_OVER: usize = 64;
-
-/// Bytes of a huge page, on most machines: a smaller table would gain nothing.
-const HUGE_PAGE: usize = 2 << 20;
 
 /// The load balancer of one worker. See the [module](super).
 ///
@@ -111,6 +107,9 @@ impl From<Reason> for Refused {
 }
 
 impl Balancer {
+    /// The packets that one holds at most: fragments that wait for the first of their packet.
+    pub const HOLDS: usize = WAITING;
+
     /// A balancer for the worker that is being built.
     ///
     /// # Panics
@@ -126,10 +125,7 @@ impl Balancer {
             kind: Kind::Flow,
         };
         let connections = Connections::new(options.capacity, options.timeouts);
-        let bytes = connections.memory_bytes();
-        if connections.page_kind() == PageKind::Normal && bytes >= HUGE_PAGE {
-            build.on_ordinary_pages("the connection table", bytes);
-        }
+        build.table("the connection table", connections.memory_bytes(), connections.page_kind());
         Self {
             connections,
             hasher: options.hasher.unwrap_or_else(|| FlowHasher::random().expect("/dev/urandom can be read")),
@@ -466,6 +462,10 @@ impl Stage for Balancer {
     /// batch will do.
     fn creates(&self) -> usize {
         1
+    }
+
+    fn holds(&self) -> usize {
+        Self::HOLDS
     }
 
     fn name(&self) -> &'static str {

@@ -19,7 +19,7 @@ use crate::worker::WorkerId;
 const PACKETS: usize = 4096;
 
 /// Fragments that wait for their packet's first one, at most.
-const WAITING: usize = 64;
+pub(super) const WAITING: usize = 64;
 
 /// For how long they wait: fragments that overtake the first do so by little.
 const WAIT: Duration = Duration::from_secs(1);
