@@ -1,5 +1,6 @@
 //! `afx-lb check`: what a configuration file means, or what is wrong with it.
 
+mod memory;
 mod summary;
 
 use std::io::{self, Write as _};
@@ -11,6 +12,7 @@ use serde::Serialize;
 use crate::BAD_INPUT;
 use crate::config::{Config, Diagnostic, FileForm, Outcome};
 use crate::text::complain;
+use memory::Memory;
 use summary::Summary;
 
 /// Prints what a valid file means to the standard output, and the problems of a file to the standard error; as JSON
@@ -20,7 +22,7 @@ pub(crate) fn run(file: &Path, json: bool) -> ExitCode {
         return run_json(Config::load(file));
     }
     let Some(config) = load(file) else { return ExitCode::from(BAD_INPUT) };
-    print(&format!("{} is valid.\n\n{}", file.display(), Summary(&config)));
+    print(&format!("{} is valid.\n\n{}{}", file.display(), Summary(&config), Memory::of(&config)));
     ExitCode::SUCCESS
 }
 

@@ -91,7 +91,7 @@ impl Display for Summary<'_> {
 /// The width of the column of keys.
 const KEYS: usize = 18;
 
-fn row(f: &mut Formatter<'_>, key: &str, value: &dyn Display) -> Result {
+pub(super) fn row(f: &mut Formatter<'_>, key: &str, value: &dyn Display) -> Result {
     writeln!(f, "  {key:<KEYS$} {value}")
 }
 

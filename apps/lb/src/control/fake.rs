@@ -158,7 +158,8 @@ fn status(vips: &[VipStatus]) -> Status {
         packets: vip.traffic.packets,
         bytes: vip.traffic.bytes,
     };
-    let worker = |worker: usize| WorkerStatus {
+    let worker = |worker: usize| {
+        WorkerStatus {
         worker,
         core: Some(worker + 2),
         queues: vec![format!("eth0:{worker}")],
@@ -166,9 +167,13 @@ fn status(vips: &[VipStatus]) -> Status {
         sent: 32_499_000,
         dropped: 1000,
         busy: Some(0.25 + worker as f64 / 8.0),
-        frames: 8192,
+        frames: 7168,
+        memory: "7,168 frames, 14.0 MiB on huge pages of NUMA node 0: the rings take 6,400 = RX ring 2,048 + TX ring \
+                 2,048 + leaving 2,048 + 3 batches of 64 + held by stages 64"
+            .into(),
         frames_missing: 0,
         balanced: true,
+    }
     };
     let change = |setting: &str, before: &str, value: &str| SettingStatus {
         setting: setting.into(),
@@ -200,8 +205,8 @@ fn status(vips: &[VipStatus]) -> Status {
             attach: "auto".into(),
             facts: vec![
                 fact("attached", "native"),
-                fact("queue 0", "copy, no busy polling, rings mapped, no huge pages"),
-                fact("queue 1", "copy, no busy polling, rings mapped, no huge pages"),
+                fact("queue 0", "copy, no busy polling, rings mapped, huge pages of 2 MiB"),
+                fact("queue 1", "copy, no busy polling, rings mapped, huge pages of 2 MiB"),
             ],
             changes: vec![change("channels", "1", "2"), change("napi_defer_hard_irqs", "0", "2")],
         }],

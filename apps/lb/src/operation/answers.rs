@@ -92,6 +92,7 @@ impl Operation {
     }
 
     fn workers(&self, stats: &Stats) -> Vec<WorkerStatus> {
+        let memory = self.service.running().memory();
         let show = |(worker, seen): (usize, &afx::stats::WorkerStats)| WorkerStatus {
             worker,
             core: seen.core,
@@ -101,6 +102,7 @@ impl Operation {
             dropped: seen.drops.iter().sum(),
             busy: self.rates.busy(worker),
             frames: seen.ledger.frames,
+            memory: memory.get(worker).map(ToString::to_string).unwrap_or_default(),
             frames_missing: seen.ledger.missing(),
             balanced: seen.ledger.balanced(),
         };

@@ -20,6 +20,7 @@ pub(super) fn show(status: &Status, style: Style) -> String {
     sections.push(traffic(&status.totals, style));
     sections.extend(drops(&status.totals, style));
     sections.push(workers(&status.workers, style));
+    sections.extend(memory(&status.workers, style));
     sections.extend(status.ports.iter().map(|port| ports(port, style)));
     sections.join("\n")
 }
@@ -175,6 +176,21 @@ fn workers(workers: &[WorkerStatus], style: Style) -> String {
         ]);
     }
     table.finish()
+}
+
+/// A line for all workers whose memory is alike.
+fn memory(workers: &[WorkerStatus], style: Style) -> Option<String> {
+    let mut kinds: Vec<(&str, Vec<String>)> = Vec::new();
+    for worker in workers.iter().filter(|worker| !worker.memory.is_empty()) {
+        let number = worker.worker.to_string();
+        match kinds.iter_mut().find(|(memory, _)| *memory == worker.memory) {
+            Some((_, numbers)) => numbers.push(number),
+            None => kinds.push((&worker.memory, vec![number])),
+        }
+    }
+    let line =
+        |(memory, numbers): &(&str, Vec<String>)| format!("  worker {}  {memory}\n", numbers.join(", "));
+    (!kinds.is_empty()).then(|| style.bold("memory") + "\n" + &kinds.iter().map(line).collect::<String>())
 }
 
 fn ports(port: &PortStatus, style: Style) -> String {

@@ -107,6 +107,9 @@ pub(crate) struct WorkerStatus {
     /// The part of the last second or so that went into turns in which packets came.
     pub(crate) busy: Option<f64>,
     pub(crate) frames: u64,
+    /// The memory of the frames: how large, on which pages, and what their number comes of.
+    #[serde(default)]
+    pub(crate) memory: String,
     /// Frames that no one accounts for: 0 unless there is a bug.
     pub(crate) frames_missing: i64,
     /// Whether every frame is accounted for.
