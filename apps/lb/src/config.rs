@@ -84,6 +84,7 @@ pub(crate) struct Port {
     pub(crate) queues: Queues,
     pub(crate) mode: Mode,
     pub(crate) attach: Attach,
+    pub(crate) multi_buffer: MultiBuffer,
     pub(crate) coexist: Coexist,
     pub(crate) settings: Settings,
 }
@@ -143,6 +144,10 @@ words! {
     Attach { Auto = "auto", Native = "native", Generic = "generic" }
 }
 words! {
+    /// Whether packets longer than a frame are taken.
+    MultiBuffer { Auto = "auto", On = "on", Off = "off" }
+}
+words! {
     /// Which of its privileges the process keeps once it balances.
     Privileges {
         /// Those that any reload may take.
@@ -163,6 +168,8 @@ words! {
         /// It gets what the balancer passes.
         Chain = "chain"
     }
+}
+words! {
     /// Whether a setting of an interface is changed: never; where that can be done; or else it is an error.
     Want { Off = "off", Auto = "auto", Required = "required" }
 }

@@ -60,7 +60,7 @@ pub(crate) struct Options {
     /// several times, in the order of the numbers.
     #[arg(long = "then", value_name = "CONFIG@INDEX")]
     then: Vec<Then>,
-    /// The longest IP packet that the way to the reals takes.
+    /// The longest IP packet that comes in, and that the way to the reals takes.
     #[arg(long, value_name = "BYTES", default_value_t = 1500, value_parser = clap::value_parser!(u32).range(576..=65_535))]
     mtu: u32,
 }
@@ -254,9 +254,10 @@ impl Replay {
         let options = BalancerOptions { hasher: Some(FlowHasher::new(TABLE_KEY)), ..plan::options(&config) };
         // One packet a turn: the same however they would fall into batches.
         let port = PcapPort::new(&config.ports[0].interface).read(input).one_a_turn();
+        let longest = plan::multi_buffer(&config.ports[0]).longest(network.mtu(), plan::FRAME_SIZE);
         let build = move |build: &mut afx::worker::Build<'_>| {
             let balancer = Balancer::new(build, &options, services.clone(), &monitor);
-            Replayed::new(balancer, steering.clone())
+            Replayed::new(balancer, steering.clone(), longest)
         };
         let mut worker = Runtime::builder().port(port).hash_seed(HASH_SEED).pipeline(build).inline()?;
         let reasons = worker.stats().reasons.into_iter().map(|reason| reason.name).collect();

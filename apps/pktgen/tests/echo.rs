@@ -13,12 +13,16 @@ use signed::*;
 
 /// Two hosts on a link; the echo is at `b`.
 fn pair(name: &str) -> (Testbed, Host, Host) {
+    pair_with_mtu(name, 1500)
+}
+
+fn pair_with_mtu(name: &str, mtu: u32) -> (Testbed, Host, Host) {
     let bed = Testbed::new(name).unwrap();
     let (a, b) = (bed.host("a").unwrap(), bed.host("b").unwrap());
     let end = |host: &Host, number| {
         host.end("eth0").address(format!("10.0.0.{number}/24")).address(format!("fd00::{number}/64"))
     };
-    bed.link(Link::between(end(&a, 1), end(&b, 2))).unwrap();
+    bed.link(Link::between(end(&a, 1), end(&b, 2)).mtu(mtu)).unwrap();
     // The echo takes all that comes, and answers nobody.
     for address in ["10.0.0.2", "fd00::2"] {
         a.neighbour("eth0", address.parse().unwrap(), b.mac("eth0").unwrap()).unwrap();
@@ -46,6 +50,28 @@ fn a_socket_gets_back_what_it_sends() {
     let result = result(&b, &process, 0);
     assert!(number(&result, "sent") >= 10, "{result:#}");
     assert_eq!(number(&result, "received"), number(&result, "sent") + number(&result, "dropped"));
+}
+
+#[test]
+fn jumbo_frames_come_back_whole() {
+    let (_bed, a, b) = pair_with_mtu("pgjumbo", 9000);
+    let process = start(&b, &["echo", "eth0", "--swap", "l4", "--json"]);
+    for (to, longest) in [("10.0.0.2:9", 8972), ("[fd00::2]:9", 8952)] {
+        let socket = connected(&a, to);
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        for len in [0, 17, 1472, 1750, 1751, 5000, longest] {
+            let sent: Vec<u8> = (0..len).map(|index| (index * 7 + len) as u8).collect();
+            socket.send(&sent).unwrap();
+            let mut buffer = vec![0; 1 << 16];
+            let back = socket.recv(&mut buffer).unwrap();
+            assert!(buffer[..back] == sent, "{back} of {len} bytes to {to}");
+        }
+    }
+    process.signal(Signal::SIGINT).unwrap();
+    let result = result(&b, &process, 0);
+    assert_eq!(number(&result, "received"), number(&result, "sent") + number(&result, "dropped"));
+    // The checksum of the link, which nobody sees, counts as ever: once a packet.
+    assert!(number(&result, "sent_bytes") > 2 * (1472 + 1750 + 1751 + 5000 + 8952), "{result:#}");
 }
 
 #[test]

@@ -13,7 +13,6 @@ mod rings;
 mod route;
 mod xdp;
 
-pub use route::carries_default_route;
 pub use demand::Demand;
 pub(crate) use demand::{Grouped, RING_SIZE};
 #[cfg(any(test, feature = "testing"))]
@@ -23,6 +22,7 @@ pub use pcap::{
     CaptureError, CaptureFormat, CaptureReader, CaptureWriter, Captured, Contents as CaptureContents,
     PcapPort,
 };
+pub use route::carries_default_route;
 #[cfg(feature = "doctor")]
 pub(crate) use xdp::longest_mtu;
 pub use xdp::{LongPackets, MultiBuffer, XdpPort};

@@ -133,7 +133,8 @@ static __always_inline bool strip(struct xdp_md *ctx, __u32 size, __u32 outer_si
 	return true;
 }
 
-SEC("xdp")
+/* Headers are read and moved in a packet's first buffer: it may have others. */
+SEC("xdp.frags")
 int afx_decap(struct xdp_md *ctx)
 {
 	void *data = (void *)(long)ctx->data;

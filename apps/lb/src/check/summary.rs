@@ -28,7 +28,7 @@ impl Display for Summary<'_> {
             connections,
             vips,
         } = self.0;
-        for Port { interface, queues, mode, attach, coexist, settings } in ports {
+        for Port { interface, queues, mode, attach, multi_buffer, coexist, settings } in ports {
             writeln!(f, "port {interface}")?;
             row(
                 f,
@@ -40,6 +40,7 @@ impl Display for Summary<'_> {
             )?;
             row(f, "mode", mode)?;
             row(f, "attach", attach)?;
+            row(f, "multi_buffer", multi_buffer)?;
             row(f, "coexist", coexist)?;
             let Settings { channels, spread, interrupts, defer } = settings;
             let stay = || "as many as there are".to_owned();

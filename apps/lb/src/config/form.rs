@@ -9,8 +9,8 @@ use serde::Serialize;
 use super::key::Network;
 use super::{
     Attach, Check, Coexist, Config, Connections, Forwarding, Fragments, HashOn, HugePages, Idle, MacAddress,
-    Mode, Port, Privileges, Probe, Protocol, Queues, Real, RealState, ServerIdIn, Settings, Time, Tls,
-    VERSION, Vip, Want, Workers,
+    Mode, MultiBuffer, Port, Privileges, Probe, Protocol, Queues, Real, RealState, ServerIdIn, Settings,
+    Time, Tls, VERSION, Vip, Want, Workers,
 };
 
 impl Config {
@@ -42,6 +42,7 @@ pub(super) struct PortForm {
     queues: Either<u16>,
     mode: Mode,
     attach: Attach,
+    multi_buffer: MultiBuffer,
     coexist: Coexist,
     channels: Option<u16>,
     spread: Want,
@@ -214,7 +215,7 @@ impl FileForm {
 
 impl PortForm {
     pub(super) fn of(port: &Port) -> Self {
-        let Port { interface, queues, mode, attach, coexist, settings } = port;
+        let Port { interface, queues, mode, attach, multi_buffer, coexist, settings } = port;
         let Settings { channels, spread, interrupts, defer } = *settings;
         let queues = match queues {
             Queues::All => Either::Word("all"),
@@ -225,6 +226,7 @@ impl PortForm {
             queues,
             mode: *mode,
             attach: *attach,
+            multi_buffer: *multi_buffer,
             coexist: *coexist,
             channels: channels.map(NonZeroU16::get),
             spread,

@@ -8,8 +8,8 @@ use afx::stage::balancer::maglev::TableSize;
 use super::diagnostic::Problem;
 use super::reader::Section;
 use super::{
-    Attach, Coexist, Connections, HugePages, Idle, Maglev, Mode, Port, Queues, Settings, Want, Workers,
-    times, values,
+    Attach, Coexist, Connections, HugePages, Idle, Maglev, Mode, MultiBuffer, Port, Queues, Settings, Want,
+    Workers, times, values,
 };
 
 pub(super) fn ports(root: &Section<'_>) -> Vec<Port> {
@@ -27,6 +27,7 @@ pub(super) fn ports(root: &Section<'_>) -> Vec<Port> {
         let queues = section.value("queues", values::queues);
         let mode = section.value("mode", |value| values::word(value, Mode::WORDS));
         let attach = section.value("attach", |value| values::word(value, Attach::WORDS));
+        let multi_buffer = section.value("multi_buffer", |value| values::word(value, MultiBuffer::WORDS));
         let coexist = section.value("coexist", |value| values::word(value, Coexist::WORDS));
         let settings = settings(&section);
         section.finish();
@@ -42,6 +43,7 @@ pub(super) fn ports(root: &Section<'_>) -> Vec<Port> {
             queues: queues.unwrap_or(Queues::All),
             mode: mode.unwrap_or(Mode::Auto),
             attach: attach.unwrap_or(Attach::Auto),
+            multi_buffer: multi_buffer.unwrap_or(MultiBuffer::Auto),
             coexist: coexist.unwrap_or(Coexist::Refuse),
             settings,
         });

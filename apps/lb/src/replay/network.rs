@@ -28,6 +28,10 @@ impl Network {
         Self { mtu }
     }
 
+    pub(super) fn mtu(&self) -> u32 {
+        self.mtu
+    }
+
     /// The way to each real of a configuration.
     pub(super) fn ways(&self, config: &Config) -> impl FnMut(&Vip, &IpAddr) -> Option<Hop> {
         let given: BTreeMap<(Vip, IpAddr), MacAddress> = config

@@ -4,14 +4,12 @@ use afx::port::Steering;
 use afx::stage::balancer::{Balancer, Decision};
 use afx::{BATCH, Batch, Reason, Slot, Snapshot, Stage, Time, Verdict};
 
-/// Bytes of a packet that a frame of the usual size takes, less what XDP keeps free before it. The redirect program
-/// leaves longer ones to the kernel.
-const LONGEST: usize = 2048 - 256;
-
 /// The balancer, and what it makes of each packet: by number, in the order in which they come in.
 pub(super) struct Replayed {
     balancer: Balancer,
     steering: Steering,
+    /// Bytes of the longest packet that the port takes. The redirect program leaves longer ones to the kernel.
+    longest: usize,
     /// The number of the next packet.
     next: u64,
     /// Which packet is in each slot, or which one brought it forth.
@@ -56,10 +54,11 @@ pub(super) enum Outcome {
 }
 
 impl Replayed {
-    pub(super) fn new(balancer: Balancer, steering: Steering) -> Self {
+    pub(super) fn new(balancer: Balancer, steering: Steering, longest: usize) -> Self {
         Self {
             balancer,
             steering,
+            longest,
             next: 0,
             packets: [None; BATCH],
             passed: Vec::new(),
@@ -82,7 +81,7 @@ impl Replayed {
         self.events.push(Event::Came(packet.timestamp().unwrap_or_default()));
         let passed = if !self.steering.matches(packet.bytes()) {
             Passed::NotSteered
-        } else if packet.len() > LONGEST {
+        } else if packet.len() > self.longest {
             Passed::Oversize
         } else {
             return;

@@ -25,7 +25,7 @@ pub(super) struct Summary {
 /// How the reasons of passed packets are explained: they are none of the balancer's.
 const PASSED: [(&str, &str); 2] = [
     ("not_steered", "Not for the balancer: the kernel's stack has it."),
-    ("oversize", "It fits no frame: the kernel's stack has it."),
+    ("oversize", "It is longer than the port takes: the kernel's stack has it."),
 ];
 
 impl Summary {

@@ -2,7 +2,7 @@
 
 use afx::packet::Protocol as IpProtocol;
 use afx::port::{
-    AttachMode, Coexist, Mode, ModeWanted, Protocol as SteeredProtocol, Rule, Steering, XdpPort,
+    AttachMode, Coexist, Mode, ModeWanted, MultiBuffer, Protocol as SteeredProtocol, Rule, Steering, XdpPort,
 };
 use afx::settings::Want;
 use afx::stage::balancer::{
@@ -46,7 +46,7 @@ pub(crate) fn steering(config: &Config) -> Result<Steering> {
 
 /// A runtime with the configuration's ports and workers; what is missing is its pipeline.
 pub(crate) fn runtime(config: &Config) -> Result<RuntimeBuilder> {
-    let mut builder = Runtime::builder().idle(match config.idle {
+    let mut builder = Runtime::builder().frame_size(FRAME_SIZE).idle(match config.idle {
         config::Idle::Busy => Idle::Busy,
         config::Idle::Adaptive => Idle::ADAPTIVE,
     });
@@ -78,6 +78,7 @@ fn xdp_port(port: &config::Port, idle: config::Idle, steering: &Steering) -> Xdp
             config::Attach::Native => AttachMode::Native,
             config::Attach::Generic => AttachMode::Generic,
         })
+        .multi_buffer(multi_buffer(port))
         .coexist(match port.coexist {
             config::Coexist::Refuse => Coexist::Refuse,
             config::Coexist::Replace => Coexist::Replace,
@@ -87,6 +88,18 @@ fn xdp_port(port: &config::Port, idle: config::Idle, steering: &Steering) -> Xdp
     match port.queues {
         config::Queues::All => xdp,
         config::Queues::First(count) => xdp.queues(0..u32::from(count.get())),
+    }
+}
+
+/// Bytes of a frame of packet memory.
+pub(crate) const FRAME_SIZE: usize = 2048;
+
+/// Whether a port takes packets longer than a frame.
+pub(crate) fn multi_buffer(port: &config::Port) -> MultiBuffer {
+    match port.multi_buffer {
+        config::MultiBuffer::Auto => MultiBuffer::Auto,
+        config::MultiBuffer::On => MultiBuffer::On,
+        config::MultiBuffer::Off => MultiBuffer::Off,
     }
 }
 

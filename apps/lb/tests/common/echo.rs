@@ -25,7 +25,7 @@ impl Server {
         let stop = Arc::new(AtomicBool::new(false));
         let stopping = stop.clone();
         let thread = std::thread::spawn(move || {
-            let mut buffer = [0; 8192];
+            let mut buffer = vec![0; 1 << 16];
             while !stopping.load(Ordering::Relaxed) {
                 if let Ok((length, client)) = socket.recv_from(&mut buffer[1..]) {
                     buffer[0] = number;
@@ -82,12 +82,12 @@ impl Client {
     /// As [`ask`](Self::ask), in these words. The answer repeats them.
     pub(crate) fn ask_this(&self, question: &[u8]) -> u8 {
         let deadline = Instant::now() + PATIENCE;
-        let mut answer = [0; 8192];
+        let mut answer = vec![0; 1 << 16];
         loop {
             self.0.send(question).unwrap();
             match self.0.recv(&mut answer) {
                 // Late answers to what was asked before come as well.
-                Ok(length) if &answer[1..length] == question => return answer[0],
+                Ok(length) if answer[1..length] == *question => return answer[0],
                 Ok(_) => {}
                 Err(error) => assert!(Instant::now() < deadline, "no answer: {error}"),
             }

@@ -38,19 +38,25 @@ pub(crate) struct Net {
 impl Net {
     /// With so many reals, and queues on every link.
     pub(crate) fn new(name: &str, reals: u8, queues: u32) -> Self {
+        Self::with_mtu(name, reals, queues, 1500)
+    }
+
+    /// As [`new`](Self::new), with this MTU on every link.
+    pub(crate) fn with_mtu(name: &str, reals: u8, queues: u32, mtu: u32) -> Self {
         let bed = Testbed::new(name).unwrap();
         let switch = bed.switch("switch").unwrap();
         let host = |name: &str, number: u8| {
             let host = bed.host(name).unwrap();
             let end =
                 host.end("eth0").address(format!("10.0.0.{number}/24")).address(format!("fd00::{number}/64"));
-            bed.link(Link::between(end, switch.port()).queues(queues)).unwrap();
+            bed.link(Link::between(end, switch.port()).queues(queues).mtu(mtu)).unwrap();
             host
         };
         let (client, lb) = (host("client", 1), host("lb", 2));
         // Smaller by the longest outer header, as one sets it on a real network's routers.
-        client.ip(&format!("route add {VIP4}/32 via {OWN} mtu 1460")).unwrap();
-        client.ip(&format!("route add {VIP6}/128 via fd00::2 mtu 1460")).unwrap();
+        let inner = mtu - 40;
+        client.ip(&format!("route add {VIP4}/32 via {OWN} mtu {inner}")).unwrap();
+        client.ip(&format!("route add {VIP6}/128 via fd00::2 mtu {inner}")).unwrap();
         let real = |number: u8| {
             let real = host(&format!("real{number}"), 10 + number);
             real.sysctl("net.ipv4.conf.all.arp_ignore", "1").unwrap();

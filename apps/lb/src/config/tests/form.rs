@@ -21,6 +21,7 @@ interface = "eth1"
 queues = "all"
 mode = "auto"
 attach = "auto"
+multi_buffer = "auto"
 coexist = "refuse"
 spread = "off"
 interrupts = "off"
@@ -175,13 +176,21 @@ fn machines() -> impl Strategy<Value = (Vec<Port>, Workers, Idle, HugePages, Con
     let want = || word(Want::WORDS);
     let settings = (option::of(counts.clone()), want(), want(), want())
         .prop_map(|(channels, spread, interrupts, defer)| Settings { channels, spread, interrupts, defer });
-    let port = (queues, word(Mode::WORDS), word(Attach::WORDS), word(Coexist::WORDS), settings);
+    let port = (
+        queues,
+        word(Mode::WORDS),
+        word(Attach::WORDS),
+        word(MultiBuffer::WORDS),
+        word(Coexist::WORDS),
+        settings,
+    );
     let ports = btree_map("[a-zü\"\\\\.0-9]{3,7}", port, 1..4).prop_map(|ports| {
-        let port = |(interface, (queues, mode, attach, coexist, settings))| Port {
+        let port = |(interface, (queues, mode, attach, multi_buffer, coexist, settings))| Port {
             interface,
             queues,
             mode,
             attach,
+            multi_buffer,
             coexist,
             settings,
         };

@@ -14,6 +14,7 @@ fn what_is_left_out_has_its_default() {
             queues: Queues::All,
             mode: Mode::Auto,
             attach: Attach::Auto,
+            multi_buffer: MultiBuffer::Auto,
             coexist: Coexist::Refuse,
             settings: Settings::DEFAULT
         }]
@@ -26,7 +27,7 @@ fn what_is_left_out_has_its_default() {
 
 #[test]
 fn what_is_said_counts() {
-    let text = RIGHT.replace("\"eth1\"", "\"eth1\"\nqueues = 4\nmode = \"zero-copy\"\nattach = \"native\"\ncoexist = \"chain\"\n\
+    let text = RIGHT.replace("\"eth1\"", "\"eth1\"\nqueues = 4\nmode = \"zero-copy\"\nattach = \"native\"\nmulti_buffer = \"on\"\ncoexist = \"chain\"\n\
          channels = 4\nspread = \"required\"\ninterrupts = \"auto\"\ndefer = \"off\"").replace(
         "[forwarding]",
         "[workers]\ncount = 2\nidle = \"adaptive\"\n[maglev]\ntable_size = 655373\nseed = 7\n\
@@ -45,6 +46,7 @@ fn what_is_said_counts() {
             queues: four,
             mode: Mode::ZeroCopy,
             attach: Attach::Native,
+            multi_buffer: MultiBuffer::On,
             coexist: Coexist::Chain,
             settings
         }]
