@@ -216,12 +216,13 @@ impl Running {
 
     /// How the ports came up: mode bound, queues, what was missing.
     pub fn status(&self) -> Vec<Status> {
-        let status = |port: &Box<dyn Port>| Status {
+        let ports = self.shared.ports.iter();
+        let status = ports.map(|port| Status {
             port: port.name().into(),
             facts: port.status(),
             changes: port.changes(),
-        };
-        self.shared.ports.iter().map(status).collect()
+        });
+        status.collect()
     }
 
     /// The packet memory of each worker.
