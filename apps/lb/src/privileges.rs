@@ -5,7 +5,7 @@
 
 use afx::control::privileges::{self, Capabilities};
 
-use crate::config::{Coexist, Config, Privileges, Probe};
+use crate::config::{Coexist, Config, Port, Privileges, Probe, Settings};
 use crate::control::protocol::PrivilegesStatus;
 
 /// What putting another steering in force may take: another redirect program.
@@ -16,7 +16,7 @@ const LOADING: [Capabilities; 3] = [Capabilities::BPF, Capabilities::PERFMON, Ca
 pub(crate) struct Kept {
     /// The main loop: reloads, and what is put back at the end.
     pub(crate) main: Capabilities,
-    /// Workers: nothing, unless another's program is to be put back when a stage panics.
+    /// Workers: nothing, unless another's program or settings are to be put back when a stage panics.
     pub(crate) worker: Capabilities,
     /// Health checks: echo requests.
     pub(crate) checker: Capabilities,
@@ -25,7 +25,8 @@ pub(crate) struct Kept {
 impl Kept {
     /// None where nothing is to be given up.
     pub(crate) fn of(config: &Config) -> Option<Self> {
-        let back = match config.ports.iter().any(|port| port.coexist != Coexist::Refuse) {
+        let puts_back = |port: &Port| port.coexist != Coexist::Refuse || port.settings != Settings::OFF;
+        let back = match config.ports.iter().any(puts_back) {
             true => Capabilities::NET_ADMIN,
             false => Capabilities::NONE,
         };

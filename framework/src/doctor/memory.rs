@@ -2,7 +2,7 @@
 
 use super::facts::Facts;
 use super::{Finding, Remedy, Topic};
-use crate::machine::files::{Files, field};
+use crate::machine::files::Files;
 use crate::port::{Demand, RING_SIZE};
 use crate::worker::{Supply, memory_of};
 

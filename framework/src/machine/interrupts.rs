@@ -1,6 +1,7 @@
 //! The interrupts of an interface's queues, and its NUMA node.
 
 use super::files::{Files, list};
+use crate::xsk::interface::card_node;
 
 /// An interrupt that is for packets.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,17 +75,14 @@ fn queue_of(handler: &str) -> Option<u32> {
 }
 
 /// The NUMA node that a card is at, and the node's cores; None on machines that have but one.
-pub(crate) fn node_cores(files: &Files, interface: &str) -> Option<(i64, Vec<usize>)> {
+pub(crate) fn node_cores(files: &Files, interface: &str) -> Option<(u32, Vec<usize>)> {
     let nodes = list(&files.read("/sys/devices/system/node/online")?);
     if nodes.len() < 2 {
         return None;
     }
-    let device = format!("/sys/class/net/{interface}/device");
-    let node = files.number(&format!("{device}/numa_node")).or_else(|| {
-        files.number(&format!("{device}/../numa_node")) // virtio
-    })?;
+    let node = card_node(interface, |path| files.number(path))?;
     let cores = files.read(&format!("/sys/devices/system/node/node{node}/cpulist"))?;
-    (node >= 0).then(|| (node, list(&cores)))
+    Some((node, list(&cores)))
 }
 
 #[cfg(test)]
