@@ -67,7 +67,7 @@ counters! {
         dropped_stalled,
         /// Packets dropped because their source is on the blocklist.
         blocked,
-        /// Steered packets passed to the kernel because they do not fit a frame.
+        /// Steered packets passed to the kernel because they do not fit the frames that a packet may have.
         oversize,
         /// Packets passed to the kernel because their headers are cut short or say nonsense.
         malformed,

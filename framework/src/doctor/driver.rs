@@ -55,7 +55,7 @@ fn multi_buffer(facts: &Facts, xdp: XdpFeatures) -> Finding {
             Finding::good(TOPIC, NAME, format!("the driver has none; with an MTU of {mtu} it is not needed"))
         }
         (false, false) => {
-            let why = "packets that do not fit a frame cannot be had by XDP at all";
+            let why = "packets that do not fit a frame come by generic XDP alone, which is slower";
             Finding::better(TOPIC, NAME, format!("the driver has none, and the MTU is {mtu}"), why)
         }
     }

@@ -2,6 +2,7 @@
 
 use afx::packet::{Builder, ParseError};
 use afx::{Batch, Held, Stage};
+use proptest::prelude::*;
 
 use crate::support::*;
 
@@ -221,4 +222,62 @@ fn a_full_ring_of_beginnings_and_ends_mixes_nothing_up() {
     assert_eq!(arrived, packets);
     worker.drain();
     assert_balanced(&mut worker);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 128, ..ProptestConfig::default() })]
+
+    /// Packets of all lengths, in segments of all lengths, some of them in parts, with turns in between: what is sent are
+    /// the packets that came, whole and in order, but for those that the TX ring had no room for.
+    #[test]
+    fn what_comes_in_segments_goes_whole_or_is_dropped_whole(
+        segment in 14usize..1792,
+        packets in prop::collection::vec((14usize..9100, any::<Option<prop::sample::Index>>(), any::<bool>()), 1..40),
+    ) {
+        let (mut worker, mut peer) = with_frames(4096, 64, |_| Reflect);
+        peer.segment_at(segment);
+        let (mut came, mut left) = (Vec::new(), Vec::new());
+        for (number, (len, cut, turn)) in packets.into_iter().enumerate() {
+            // What has begun must end: the ring takes 64 frames, and up to seven may not be lent again at once.
+            if len.div_ceil(segment) > 50 {
+                continue;
+            }
+            let mut packet = long(len);
+            packet[0] = number as u8;
+            let cut = cut.map(|cut| 14 + cut.index(len - 13)).filter(|cut| *cut < len);
+            let delivered = match cut {
+                None => peer.send(&packet),
+                Some(cut) if peer.send_beginning(&packet[..cut]) => {
+                    worker.turn();
+                    left.extend(received(&mut peer));
+                    let ended = peer.send(&packet[cut..]);
+                    prop_assert!(ended, "the ring was emptied just now");
+                    true
+                }
+                Some(_) => false,
+            };
+            if delivered {
+                came.push(packet);
+            }
+            if turn || !delivered {
+                worker.turn();
+                left.extend(received(&mut peer));
+            }
+        }
+        for _ in 0..70 {
+            worker.turn();
+            left.extend(received(&mut peer));
+        }
+        let mut rest = came.iter();
+        for packet in &left {
+            prop_assert!(rest.any(|came| came == packet), "a packet of {} bytes that never came", packet.len());
+        }
+        worker.drain();
+        let stats = worker.stats();
+        prop_assert_eq!(stats.received(), came.len() as u64);
+        prop_assert_eq!(stats.sent(), left.len() as u64);
+        prop_assert_eq!(stats.received(), stats.sent() + stats.dropped_total());
+        let ledger = stats.workers[0].ledger;
+        prop_assert!(ledger.balanced() && ledger.held.outside() == 0, "{:?}", ledger);
+    }
 }
