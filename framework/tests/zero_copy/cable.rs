@@ -41,14 +41,18 @@ impl Cable {
         [2, 0, 0, 0, cable, if end == End::Near { 1 } else { 2 }]
     }
 
+    /// The name of the card at one end, which is the guest's own: once the test that has had it is over.
+    pub(crate) fn card(self, end: End) -> String {
+        let what = format!("the card at the {end:?} end of {self:?}");
+        wait_for_some(&what, PATIENCE, || card_of(self.mac(end))).unwrap()
+    }
+
     /// Gives the card at one end to a host, under a name. It goes back to the guest with the host.
     pub(crate) fn plug(self, end: End, host: &Host, name: &str) {
-        let what = format!("the card at the {end:?} end of {self:?}");
-        // One that another test has had comes back a little after that test's end.
-        let card = wait_for_some(&what, PATIENCE, || card_of(self.mac(end))).unwrap();
+        let card = self.card(end);
         let move_it = ["link", "set", "dev", &card, "netns", host.namespace(), "name", name];
         let output = std::process::Command::new("ip").args(move_it).output().unwrap();
-        assert!(output.status.success(), "{what}: {}", String::from_utf8_lossy(&output.stderr));
+        assert!(output.status.success(), "{self:?}: {}", String::from_utf8_lossy(&output.stderr));
         // A test's packets may bear the address of another card.
         host.ip(&format!("link set dev {name} promisc on up")).unwrap();
         // No solicitations between a test's packets.

@@ -3,14 +3,21 @@
 //!
 //! Each test ends with every frame accounted for and no XDP program left behind.
 
+mod balance;
 mod bytes;
 mod cable;
+#[path = "../leaks/census.rs"]
+mod census;
 mod copying;
+mod doctor;
+mod generator;
+mod leaks;
 mod modes;
 mod probe;
 mod proof;
 mod pump;
 mod settings;
+mod stall;
 mod support;
 mod trouble;
 mod zero;

@@ -23,12 +23,14 @@ pub(crate) struct Plan {
     pub(crate) flows: u16,
     /// After how much silence what is under way counts as lost, where packets may be.
     pub(crate) give_up: Option<Duration>,
+    /// Packets come back in IP in IP.
+    pub(crate) wrapped: bool,
 }
 
 impl Plan {
     /// Packets none of which may be lost.
     pub(crate) fn whole(packets: u64) -> Self {
-        Self { packets, window: 128, flows: 1, give_up: None }
+        Self { packets, window: 128, flows: 1, give_up: None, wrapped: false }
     }
 
     /// Packets for ever, some of which may be lost.
@@ -38,6 +40,16 @@ impl Plan {
 
     pub(crate) fn flows(self, flows: u16) -> Self {
         Self { flows, ..self }
+    }
+
+    /// Of the packets that come back, the outer header is taken off.
+    pub(crate) fn wrapped(self) -> Self {
+        Self { wrapped: true, ..self }
+    }
+
+    /// Sends on although packets are lost all the time, so many at once.
+    pub(crate) fn pressing(self, window: u64) -> Self {
+        Self { window, give_up: Some(Duration::from_millis(30)), ..self }
     }
 }
 
@@ -74,6 +86,9 @@ impl Progress {
 const LEN: usize = 60;
 const NUMBER: usize = 42;
 const TURNED: usize = 50;
+/// An outer IPv4 header without options, and where it says that a packet is within: protocol 4 (RFC 2003).
+const OUTER: usize = 20;
+const OUTER_PROTOCOL: usize = 23;
 /// Where UDP has its source port.
 const SOURCE_PORT: usize = 34;
 /// The ports of a flow begin here.
@@ -173,6 +188,11 @@ impl Stage for Pump {
         self.last_return = batch.now();
         for slot in batch.live() {
             let mut packet = batch.packet(slot);
+            if self.plan.wrapped && packet.bytes().get(OUTER_PROTOCOL) == Some(&4) && packet.pull_front(OUTER)
+            {
+                // What is where the Ethernet header has to be is the end of the outer one.
+                packet.bytes_mut()[12..14].copy_from_slice(&[8, 0]);
+            }
             // The host's bridge and the kernel have things to say, too.
             let is_udp = packet.bytes().get(23) == Some(&17) && packet.bytes()[12..14] == [8, 0];
             if self.accept(packet.bytes()).is_none() {

@@ -3,10 +3,10 @@
 use afx::Idle;
 use afx::port::{Mode, ModeWanted};
 
-use crate::bytes;
 use crate::cable::Cable;
 use crate::pump::Plan;
 use crate::support::*;
+use crate::{balance, bytes, generator, stall};
 
 #[test]
 fn of_many_packets_echoed_none_is_lost() {
@@ -16,6 +16,21 @@ fn of_many_packets_echoed_none_is_lost() {
 #[test]
 fn of_many_packets_forwarded_none_is_lost() {
     forward("zforward", Mode::ZeroCopy, many());
+}
+
+#[test]
+fn of_many_packets_balanced_none_is_lost() {
+    balance::stage("zbalance", Mode::ZeroCopy, many());
+}
+
+#[test]
+fn the_balancer_balances_to_kernels() {
+    balance::program_between_kernels("zlb", Mode::ZeroCopy);
+}
+
+#[test]
+fn the_generator_counts_what_it_sends() {
+    generator::counts_agree("zpktgen", Mode::ZeroCopy);
 }
 
 #[test]
@@ -59,4 +74,19 @@ fn two_workers_share_a_card_of_two_queues() {
 #[test]
 fn every_byte_comes_back() {
     bytes::every_length("zbytes", Mode::ZeroCopy);
+}
+
+#[test]
+fn packets_of_a_worker_that_stands_still_pass_to_the_kernel() {
+    stall::one_of_two("zpass", Mode::ZeroCopy, true);
+}
+
+#[test]
+fn matched_packets_of_a_worker_that_stands_still_are_dropped() {
+    stall::one_of_two("zdrop", Mode::ZeroCopy, false);
+}
+
+#[test]
+fn a_worker_that_panics_gives_the_card_back() {
+    stall::a_panic("zpanic", Mode::ZeroCopy);
 }

@@ -1,0 +1,106 @@
+//! What `afx-lb doctor` says of the guest's cards, where they are: in no namespace of a test.
+
+use std::process::{Command, Output};
+
+use afx_testbed::wait_for;
+use serde_json::Value;
+
+use crate::cable::{Cable, End};
+use crate::support::*;
+
+/// The near card of a cable, up while this lives; so is the one at the far end, for there to be a link.
+struct Card {
+    ends: [String; 2],
+}
+
+impl Card {
+    fn new(cable: Cable) -> Self {
+        let card = Self { ends: [End::Near, End::Far].map(|end| cable.card(end)) };
+        card.set("up");
+        let carrier = format!("/sys/class/net/{}/carrier", card.ends[0]);
+        let has_link = || std::fs::read_to_string(&carrier).is_ok_and(|text| text == "1\n");
+        wait_for("the link", PATIENCE, has_link).unwrap();
+        card
+    }
+
+    fn set(&self, state: &str) {
+        for name in &self.ends {
+            let status = Command::new("ip").args(["link", "set", "dev", name, state]).status().unwrap();
+            assert!(status.success(), "{name} {state}");
+        }
+    }
+
+    fn ask(&self, options: &[&str]) -> Output {
+        Command::new(program("afx-lb")).args(["doctor", &self.ends[0]]).args(options).output().unwrap()
+    }
+
+    /// Its report, which has to come with status 0.
+    fn report(&self, options: &[&str]) -> Report {
+        let output = self.ask(&[&["--json"], options].concat());
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert_eq!(output.status.code(), Some(0), "{text}");
+        Report(serde_json::from_str(&text).unwrap())
+    }
+}
+
+impl Drop for Card {
+    fn drop(&mut self) {
+        self.set("down");
+    }
+}
+
+struct Report(Value);
+
+impl Report {
+    /// A finding's verdict, and what was found.
+    fn find(&self, name: &str) -> (&str, &str) {
+        let mut findings = self.0["findings"].as_array().expect("a list").iter();
+        let found = findings.find(|finding| finding["name"] == name);
+        let found = found.unwrap_or_else(|| panic!("{name}: {:#}", self.0));
+        let text = |field: &str| found[field].as_str().expect("a text");
+        (text("verdict"), text("what"))
+    }
+}
+
+/// Asks about a card that does zero copy: its driver, and its queues as they are and may be. Prints what a reader sees.
+fn is_good(cable: Cable, driver: &str, queues: &str) {
+    let card = Card::new(cable);
+    println!("$ afx-lb doctor {}\n{}", card.ends[0], String::from_utf8_lossy(&card.ask(&[]).stdout));
+    let report = card.report(&[]);
+    for name in ["state", "native XDP", "zero-copy", "LRO", "XDP program"] {
+        assert_eq!(report.find(name).0, "good", "{name}: {:#}", report.0);
+    }
+    assert_eq!((report.find("driver").1, report.find("queues").1), (driver, queues));
+    let mut interfaces = report.0["interfaces"].as_array().expect("a list").iter();
+    let listed =
+        interfaces.find(|interface| interface["name"] == card.ends[0].as_str()).expect("it is there");
+    assert_eq!(listed["xdp"], "native, zero-copy");
+    let tried = card.report(&["--try"]);
+    for name in ["native XDP, tried", "zero-copy, tried", "copy, tried"] {
+        assert_eq!(tried.find(name).0, "good", "{name}: {:#}", tried.0);
+    }
+}
+
+#[test]
+fn virtio_net_of_one_queue() {
+    is_good(Cable::First, "virtio_net", "1 of up to 1");
+}
+
+#[test]
+fn virtio_net_of_two_queues() {
+    is_good(Cable::TwoQueues, "virtio_net", "2 of up to 2");
+}
+
+#[test]
+fn igb() {
+    is_good(Cable::Igb, "igb", "2 of up to 8");
+}
+
+#[test]
+fn a_card_that_refuses_zero_copy_is_found_out_by_trying() {
+    // Its driver does zero copy, but not on memory that the kernel may not map.
+    let report = Card::new(Cable::Unmappable).report(&["--try"]);
+    assert_eq!(report.find("zero-copy").0, "good", "{:#}", report.0);
+    assert_eq!(report.find("zero-copy, tried").0, "could_be_better", "{:#}", report.0);
+    assert_eq!(report.find("copy, tried").0, "good", "{:#}", report.0);
+}
