@@ -99,6 +99,26 @@ fn every_packet_has_a_line_that_says_what_became_of_it() {
 }
 
 #[test]
+fn how_long_packets_may_be_is_said_by_the_mtu_and_the_port() {
+    let lab = Lab::new();
+    lab.capture("in.pcap", &[(0, tcp(5000, 443, true, 0)), (10, tcp(5000, 443, false, 8000))]);
+    let config = CONFIG.replace("client_mtu = 1000\n", "");
+    lab.file("lb.toml", &config);
+    let replayed = |more| {
+        let (lines, _) = lab.replay(more);
+        fields(&lines[1], &["verdict", "reason", "real"])
+    };
+    assert_eq!(replayed(""), "pass oversize null");
+    assert_eq!(replayed("--mtu 9000"), "tx null 10.0.0.11");
+    // In another header, and whole.
+    let long = tcp(5000, 443, false, 8000);
+    let sent = lab.packets("out.pcap");
+    assert_eq!((sent[1].1.len(), &sent[1].1[34..]), (long.len() + 20, &long[14..]));
+    lab.file("lb.toml", &config.replace("\"eth0\"", "\"eth0\"\nmulti_buffer = \"off\""));
+    assert_eq!(replayed("--mtu 9000"), "pass oversize null");
+}
+
+#[test]
 fn the_same_files_give_the_same_bytes() {
     let lab = Lab::new();
     let reals: String = (1..50).map(|real| format!("[[vip.real]]\naddress = \"10.0.1.{real}\"\n")).collect();
