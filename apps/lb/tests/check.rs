@@ -87,7 +87,10 @@ fn programs_get_the_meaning_of_a_valid_file() {
     let output = check(EXAMPLE, &["--json"]);
     assert!(output.status.success() && output.stderr.is_empty());
     let meaning: Value = serde_json::from_slice(&output.stdout).expect("it is JSON");
-    assert_eq!(meaning["control"], json!({"socket": "/run/afx-lb.sock", "metrics": "none"}));
+    assert_eq!(
+        meaning["control"],
+        json!({"socket": "/run/afx-lb.sock", "metrics": "none", "privileges": "reload"})
+    );
     assert_eq!(
         meaning["workers"],
         json!({"count": null, "cores": [2, 3], "idle": "busy", "huge_pages": "auto"})
