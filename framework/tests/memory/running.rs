@@ -90,19 +90,21 @@ impl Stage for Alive {
 #[test]
 fn each_worker_has_its_own_pipeline_queue_and_thread() {
     let threads = Log::default();
-    let seen = threads.clone();
+    let (seen, ready) = (threads.clone(), threads.clone());
+    let name = || std::thread::current().name().unwrap_or_default().to_owned();
     let (port, mut peers) = MemoryPort::with_queues("cable", 2, 2048);
     let running = Runtime::builder()
         .port(port)
         .workers(2)
+        .on_ready(move |worker| ready.note(format!("{}: {} is ready", name(), worker.index())))
         .pipeline(move |build| {
-            let name = std::thread::current().name().unwrap_or_default().to_owned();
-            seen.note(format!("{name}: {} of {}", build.worker().index(), build.workers()));
+            seen.note(format!("{}: {} of {}", name(), build.worker().index(), build.workers()));
             assert_eq!(build.ports().map(|(_, name)| name.to_owned()).collect::<Vec<_>>(), ["cable"]);
             Reflect
         })
         .start()
         .unwrap();
+    assert_eq!(threads.notes().len(), 4, "each was ready before traffic is let in");
     for number in 0..10 {
         send(&mut peers[0], &numbered(number));
     }
@@ -119,7 +121,15 @@ fn each_worker_has_its_own_pipeline_queue_and_thread() {
     assert!(stats.balanced());
     let mut threads = threads.notes();
     threads.sort();
-    assert_eq!(threads, ["afx-worker-0: 0 of 2", "afx-worker-1: 1 of 2"]);
+    assert_eq!(
+        threads,
+        [
+            "afx-worker-0: 0 is ready",
+            "afx-worker-0: 0 of 2",
+            "afx-worker-1: 1 is ready",
+            "afx-worker-1: 1 of 2"
+        ]
+    );
 }
 
 /// A configuration that tells when, and on which thread, it is freed.

@@ -1,5 +1,9 @@
 //! Start and end: whatever way the process ends, the interface is as before.
 
+use afx::control::privileges::{self, Capabilities};
+use afx::port::{Coexist, Steering, XdpPort};
+use afx_redirect::Attached;
+use afx_redirect::testing::OtherProgram;
 use afx_testbed::{Signal, XdpMode, wait_for};
 
 use crate::support::*;
@@ -21,15 +25,17 @@ fn a_runtime_starts_again_at_once() {
     a.command("ping").args(["-c", "1", "-W", "30", "10.0.0.2"]).check().unwrap();
 }
 
+struct Fuse;
+
+impl afx::Stage for Fuse {
+    fn process(&mut self, _: &mut afx::Batch) {
+        panic!("blown");
+    }
+}
+
 #[test]
 fn a_panic_in_a_stage_gives_the_interface_back() {
     let (_net, a, b) = pair("afxpanic", 1);
-    struct Fuse;
-    impl afx::Stage for Fuse {
-        fn process(&mut self, _: &mut afx::Batch) {
-            panic!("blown");
-        }
-    }
     let running = start_on(&b, all_of_eth0, |_| Fuse).unwrap();
     wait_for("the panic", PATIENCE, || {
         let _ = a.command("ping").args(["-c", "1", "-W", "1", "10.0.0.2"]).output().unwrap();
@@ -45,14 +51,38 @@ fn a_panic_in_a_stage_gives_the_interface_back() {
 }
 
 #[test]
+fn a_panic_in_a_stage_gives_the_interface_back_to_the_program_that_was_there() {
+    let (_net, a, b) = pair("afxpanicother", 1);
+    let other = OtherProgram::load(false).unwrap();
+    let index = b.interface_index("eth0").unwrap();
+    b.run(|| other.attach(index, Attached::Native)).unwrap().unwrap();
+    let before = b.xdp_program("eth0").unwrap();
+    let blown = || {
+        let port = XdpPort::new("eth0", Steering::All).coexist(Coexist::Replace);
+        // Putting it back takes no more than this.
+        let kept = |_| privileges::keep(Capabilities::NET_ADMIN).unwrap();
+        afx::Runtime::builder().port(port).on_ready(kept)
+    };
+    let running = start_on(&b, blown, |_| Fuse).unwrap();
+    assert_ne!(b.xdp_program("eth0").unwrap(), before);
+    wait_for("the panic", PATIENCE, || {
+        let _ = a.command("ping").args(["-c", "1", "-W", "1", "10.0.0.2"]).output().unwrap();
+        running.ended()
+    })
+    .unwrap();
+    assert_eq!(b.xdp_program("eth0").unwrap(), before);
+    assert_eq!(running.join().unwrap_err().to_string(), "worker 0 panicked: blown");
+}
+
+#[test]
 fn an_interface_that_is_not_there_or_has_no_such_queue_is_refused() {
     let (_net, _a, b) = pair("afxrefuse", 1);
-    let told = |port: afx::port::XdpPort, expected: &str| {
+    let told = |port: XdpPort, expected: &str| {
         let builder = || afx::Runtime::builder().port(port);
         let text = start_on(&b, builder, |_| Mirror).err().unwrap().to_string();
         assert!(text.contains(expected), "{text}");
     };
-    let port = |name| afx::port::XdpPort::new(name, afx::port::Steering::All);
+    let port = |name| XdpPort::new(name, Steering::All);
     told(port("eth7"), "port eth7: there is no interface of that name");
     told(port("eth0").queues([1]), "no queue 1: it has queues 0 to 0");
     told(port("eth0").queues([]), "name at least one");

@@ -60,7 +60,7 @@ fn rights(privileges: &PrivilegesStatus) -> String {
     let PrivilegesStatus { capabilities, no_new } = privileges;
     let held = match capabilities.len() {
         0 => "none".to_owned(),
-        // Root's are listed by nobody.
+        // All of root's are too many for a line.
         more @ 10.. => format!("{more} capabilities"),
         _ => capabilities.join(" "),
     };
