@@ -125,6 +125,16 @@ impl RuntimeBuilder {
     /// The packet memory that each worker would have, whose stages may [hold](crate::Stage::holds) so many packets.
     /// Changes nothing.
     ///
+    /// ```no_run
+    /// use afx::port::{Steering, XdpPort};
+    /// use afx::{HugePages, Runtime};
+    ///
+    /// let planned = Runtime::builder().port(XdpPort::new("eth1", Steering::All)).memory(0)?;
+    /// println!("{}: {}", planned[0].frames, planned[0].reckoning);
+    /// println!("{}", HugePages::provision(planned.iter().map(|worker| worker.bytes)));
+    /// # Ok::<(), afx::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// As the start's, for what is asked of the ports.
     pub fn memory(&self, held: usize) -> Result<Vec<PlannedMemory>> {
