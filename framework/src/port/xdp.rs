@@ -1,16 +1,18 @@
 //! The AF_XDP port: a network interface, its redirect program, and a socket per queue.
 
+mod health;
 mod multi_buffer;
 
 use std::error::Error as _;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use afx_redirect::{AttachMode, Beat, Coexist, Counters, OnStall, Options, Redirect, Steering};
 
 use super::{Demand, Port, Queue, RING_SIZE, Received, Sent, carries_default_route, rings};
+use health::{Health, describe};
 #[cfg(feature = "doctor")]
 pub(crate) use multi_buffer::longest_mtu;
 pub use multi_buffer::{LongPackets, MultiBuffer};
@@ -24,9 +26,7 @@ use crate::port::Change;
 #[cfg(feature = "settings")]
 use crate::settings::{Applied, Settings};
 use crate::worker::Memory;
-use crate::xsk::{
-    BusyPoll, Granted, Mode, ModeWanted, Pages, RingAccess, Socket, SocketConfig, Umem, Wake, interface,
-};
+use crate::xsk::{BusyPoll, Mode, ModeWanted, Socket, SocketConfig, Umem, Wake, interface};
 
 /// A network interface, through AF_XDP.
 ///
@@ -521,58 +521,6 @@ impl Port for XdpPort {
             Some(redirect) => redirect.counters().unwrap_or_default(),
             None => state.last,
         })
-    }
-}
-
-/// What a queue was granted of what afx does best with.
-fn describe(granted: &Granted, pages: Pages) -> String {
-    let busy_poll = match granted.busy_poll {
-        Some(poll) => format!("busy polling {} packets", poll.budget),
-        None => "no busy polling".into(),
-    };
-    let rings = match granted.ring_access {
-        RingAccess::Library => "rings through xsk-rs",
-        RingAccess::Auto | RingAccess::Native => "rings mapped",
-    };
-    let pages = match pages {
-        Pages::Huge { size } => format!("huge pages of {} MiB", size >> 20),
-        Pages::Normal => "no huge pages".into(),
-    };
-    format!("{}, {busy_poll}, {rings}, {pages}", granted.mode)
-}
-
-/// How a queue is, for whoever asks: written by its worker, and only when that changes.
-#[derive(Debug, Default)]
-struct Health {
-    state: AtomicU8,
-    /// Busy polling was granted, and then given up.
-    unpolled: AtomicBool,
-}
-
-impl Health {
-    const WELL: u8 = 0;
-    const DOWN: u8 = 1;
-    const GONE: u8 = 2;
-    const FAILING: u8 = 3;
-
-    fn set(&self, health: u8) {
-        if self.state.load(Ordering::Relaxed) != health {
-            self.state.store(health, Ordering::Relaxed);
-        }
-    }
-
-    fn describe(&self) -> String {
-        let polling = match self.unpolled.load(Ordering::Relaxed) {
-            true => "; busy polling given up, since the driver does not send by it",
-            false => "",
-        };
-        let state = match self.state.load(Ordering::Relaxed) {
-            Self::WELL => "",
-            Self::DOWN => "; the interface is down",
-            Self::GONE => "; the interface is gone: start again once it is back",
-            _ => "; the kernel refuses to send",
-        };
-        format!("{polling}{state}")
     }
 }
 

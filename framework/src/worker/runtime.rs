@@ -90,7 +90,7 @@ impl RuntimeBuilder {
         self
     }
 
-    /// Size of a frame in bytes: 2048 (the default) or 4096. A packet has 256 bytes less than that.
+    /// Size of a frame in bytes: 2048 (the default) or 4096. It takes 256 bytes less of a packet.
     pub fn frame_size(mut self, bytes: usize) -> Self {
         self.frame_size = bytes;
         self
