@@ -173,6 +173,13 @@ fn only_what_is_wanted_is_changed() {
         balancer.stop();
         assert_eq!(settings(&net.lb, "eth0"), BEFORE, "{idle} {wanted}");
     }
+    // An operator has put interrupts off for as long as it suits them.
+    set_by_hand(&net.lb, "napi_defer_hard_irqs", "3");
+    set_by_hand(&net.lb, "gro_flush_timeout", "9000");
+    let balancer = net.start(&config("eth0", "busy", "defer = \"required\""), &[]);
+    assert_eq!(settings(&net.lb, "eth0"), [1, 3, 9000]);
+    balancer.stop();
+    assert_eq!(settings(&net.lb, "eth0"), [1, 3, 9000]);
 }
 
 #[test]

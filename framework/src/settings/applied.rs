@@ -53,6 +53,18 @@ impl Applied {
     /// Changes what is wanted once the port has its queues.
     pub(crate) fn with_queues(&mut self, queues: &[u32]) -> Result<()> {
         self.spread(queues)?;
+        self.defer()
+    }
+
+    fn defer(&mut self) -> Result<()> {
+        let Some(held) = &self.held else { return Ok(()) };
+        let name = &held.journal.interface.name;
+        let is_on =
+            |(file, _): &(&str, &str)| Setting::attribute(file).read(name).is_ok_and(|value| value != "0");
+        // Whoever has set both has chosen for how long.
+        if DEFER.iter().all(is_on) {
+            return Ok(());
+        }
         let defer = DEFER.map(|(name, value)| (Setting::attribute(name), value.to_owned()));
         self.change(self.wanted.defer, "interrupts put off", defer.into())
     }

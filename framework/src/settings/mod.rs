@@ -24,7 +24,7 @@ use std::path::{Path, PathBuf};
 pub(crate) use applied::Applied;
 pub use restore::{Outcome, Restored, restore};
 #[cfg(feature = "doctor")]
-pub(crate) use setting::{Setting, set_all};
+pub(crate) use setting::Setting;
 
 /// What keeps a queue's interrupts off while a worker polls it (`Documentation/networking/napi.rst`): rounds without a
 /// packet before they are let in again, and ns from one round to the next.

@@ -206,7 +206,7 @@ impl<F> Pipelined<F> {
         let mut threads = Vec::new();
         let workers = shares.len();
         for (worker, share) in shares.iter().enumerate() {
-            tracing::info!(worker, "{}", share.describe(&shared.ports));
+            tracing::info!("worker {worker}: {}", share.describe(&shared.ports));
         }
         let shares: Arc<[Share]> = shares.into();
         for (worker, hand_over) in parts.into_iter().enumerate() {

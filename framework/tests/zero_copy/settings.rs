@@ -56,11 +56,11 @@ fn a_card_leads_to_the_queue_that_is_served_and_its_interrupt_to_the_worker() {
         let (_, table, queue) = find("RSS table").unwrap();
         assert_eq!((table.as_str(), queue.as_str()), ("queues 0-1", "queue 1"));
         assert_eq!(find("napi_defer_hard_irqs").unwrap().2, "2");
-        // As the kernel says: one interrupt comes on the worker's core alone, and the others as they did.
+        // As the kernel says: the queue's interrupts come on the worker's core alone, and the others as they did.
         let now = interrupts(&hosts.near);
         let moved: Vec<_> = now.iter().zip(&before).filter(|(now, before)| now != before).collect();
-        assert_eq!(moved.len(), 1, "{now:?}, {before:?}");
-        assert_eq!(moved[0].0.1, core.to_string());
+        assert!(!moved.is_empty() && moved.len() < before.len(), "{now:?}, {before:?}");
+        assert!(moved.iter().all(|((_, cores), _)| *cores == core.to_string()), "{now:?}, {before:?}");
         assert_settled(&running.stop().unwrap(), &hosts.near, &["eth0"]);
         assert_eq!(interrupts(&hosts.near), before);
     }
