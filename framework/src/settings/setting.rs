@@ -110,7 +110,8 @@ impl Setting {
                 // from taking queues away later on.
                 let queues = interface::rx_queues(interface)?;
                 let is_usual = table.iter().zip(0..).all(|(queue, place): (_, u32)| *queue == place % queues);
-                ethtool::set_indirection(interface, if is_usual { &[] } else { &table })
+                let table: &[u32] = if is_usual { &[] } else { &table };
+                ethtool::set_indirection(interface, table)
             }
             Self::Interrupt { number } => write_file(&interrupt(interface, *number)?, value),
             Self::Attribute { name } => write_file(&attribute(interface, name)?, value),

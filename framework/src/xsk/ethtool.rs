@@ -145,15 +145,11 @@ pub(crate) fn set_feature(interface: &str, name: &str, on: bool) -> io::Result<(
 
 /// `ETHTOOL_GRXFHINDIR` and `ETHTOOL_SRXFHINDIR` of `linux/ethtool.h`, and the most places of a table that are read: more
 /// than any driver has.
-#[cfg(feature = "settings")]
 const ETHTOOL_GRXFHINDIR: u32 = 0x38;
-#[cfg(feature = "settings")]
 const ETHTOOL_SRXFHINDIR: u32 = 0x39;
-#[cfg(feature = "settings")]
 const PLACES: usize = 4096;
 
 /// `struct ethtool_rxfh_indir`: the queue that each value of the hash leads to.
-#[cfg(feature = "settings")]
 #[repr(C)]
 struct Indirection {
     cmd: u32,
@@ -165,7 +161,6 @@ struct Indirection {
 ///
 /// # Errors
 /// The kernel's.
-#[cfg(feature = "settings")]
 pub(crate) fn indirection(interface: &str) -> io::Result<Option<Vec<u32>>> {
     let mut table = Box::new(Indirection { cmd: ETHTOOL_GRXFHINDIR, size: 0, queues: [0; PLACES] });
     // SAFETY: the structure of ETHTOOL_GRXFHINDIR, which with a size of 0 asks for the size alone.
@@ -185,7 +180,6 @@ pub(crate) fn indirection(interface: &str) -> io::Result<Option<Vec<u32>>> {
 ///
 /// # Errors
 /// The kernel's: where the table has another size, or names a queue that is not there.
-#[cfg(feature = "settings")]
 pub(crate) fn set_indirection(interface: &str, places: &[u32]) -> io::Result<()> {
     let mut table =
         Box::new(Indirection { cmd: ETHTOOL_SRXFHINDIR, size: places.len() as u32, queues: [0; PLACES] });

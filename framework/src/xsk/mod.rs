@@ -20,7 +20,7 @@ pub(crate) mod anonymous;
 pub(crate) mod compare;
 mod cursor;
 mod error;
-#[cfg(feature = "doctor")]
+#[cfg(feature = "settings")]
 pub(crate) mod ethtool;
 pub(crate) mod far;
 pub(crate) mod frames;
