@@ -1,7 +1,8 @@
 //! The table's memory: what lookups read. Knows values and groups, not prefixes.
 
 use super::address::Address;
-use crate::mem::{HugeTable, MaskedTable};
+use super::runs::Runs;
+use crate::mem::{MaskedTable, PageKind};
 
 /// The bits that the first level is indexed with, and those of each group.
 pub(super) const FIRST_BITS: u8 = 24;
@@ -58,7 +59,7 @@ impl Cell {
 
 /// The levels of cells.
 pub(super) struct Cells {
-    first: HugeTable<u32>,
+    first: Runs,
     groups: MaskedTable<u32>,
     /// Groups that were used and are free again, and how many were ever used.
     free: Vec<u32>,
@@ -75,7 +76,7 @@ enum Place {
 impl Cells {
     pub(super) fn new(groups: usize) -> Self {
         Self {
-            first: HugeTable::new(1 << FIRST_BITS),
+            first: Runs::new(),
             groups: MaskedTable::new(groups.max(1) * GROUP),
             free: Vec::new(),
             fresh: 0,
@@ -83,13 +84,19 @@ impl Cells {
     }
 
     #[inline(always)]
-    pub(super) fn first(&self) -> &[u32; 1 << FIRST_BITS] {
-        self.first.first_chunk().expect("made with so many")
+    pub(super) fn first<A: Address>(&self, address: A) -> Cell {
+        Cell(self.first.get(address.upper()))
+    }
+
+    /// The first level's cells of many addresses.
+    #[inline(always)]
+    pub(super) fn first_of_many<A: Address>(&self, addresses: &[A], out: &mut [u32]) {
+        self.first.get_many(addresses.iter().map(|address| address.upper()), out);
     }
 
     #[inline(always)]
-    pub(super) fn in_group(&self, index: usize) -> &u32 {
-        self.groups.at(index)
+    pub(super) fn in_group(&self, group: Cell, byte: u8) -> Cell {
+        Cell(*self.groups.at(group.cell_in_group(byte)))
     }
 
     pub(super) fn groups(&self) -> usize {
@@ -101,11 +108,17 @@ impl Cells {
     }
 
     pub(super) fn memory_bytes(&self) -> usize {
-        size_of_val(&*self.first) + size_of_val(&*self.groups)
+        self.first.memory_bytes() + size_of_val(&*self.groups)
     }
 
-    pub(super) fn page_kinds(&self) -> [crate::mem::PageKind; 2] {
-        [self.first.page_kind(), self.groups.page_kind()]
+    pub(super) fn page_kinds(&self) -> [PageKind; 3] {
+        let [blocks, runs] = self.first.page_kinds();
+        [blocks, runs, self.groups.page_kind()]
+    }
+
+    /// Leaves nothing between what is in use, and no room to spare.
+    pub(super) fn compact(&mut self) {
+        self.first.compact();
     }
 
     /// Makes what groups are lacking on the way to a prefix's own cells.
@@ -128,7 +141,7 @@ impl Cells {
             });
             let cells = group as usize * GROUP;
             self.groups[cells..cells + GROUP].fill(value.0);
-            *self.cell_mut(place) = Cell::group(group).0;
+            self.set(place, Cell::group(group));
         }
         Ok(())
     }
@@ -142,24 +155,19 @@ impl Cells {
             }
             let place = self.place(address, above);
             let group = self.cell(place).as_group().expect("it was made with the prefix");
-            *self.cell_mut(place) = self.groups[group as usize * GROUP];
+            self.set(place, Cell(self.groups[group as usize * GROUP]));
             self.free.push(group);
         }
     }
 
     /// Gives the addresses from `low` to `high` another cell. Where either is within a cell, the cell has a group.
     pub(super) fn paint<A: Address>(&mut self, low: A, high: A, cell: Cell) {
-        let mut at = Some(low);
-        while let Some(address) = at.filter(|address| *address <= high) {
-            let mut depth = 0;
-            let mut place = self.place(address, depth);
-            while self.cell(place).goes_on() {
-                depth += 1;
-                place = self.place(address, depth);
-            }
-            *self.cell_mut(place) = cell.0;
-            at = address.last_of(FIRST_BITS + GROUP_BITS * depth as u8).next();
-        }
+        let (first, last) = (low.upper(), high.upper());
+        let Self { first: cells, groups, .. } = self;
+        cells.change(first..=last, |upper, old| {
+            let edges = (Some(low).filter(|_| upper == first), Some(high).filter(|_| upper == last));
+            painted(groups, Cell(old), 0, edges, cell).0
+        });
     }
 
     /// Where the cell of an address is, behind `depth` others that go on.
@@ -173,17 +181,39 @@ impl Cells {
 
     fn cell(&self, place: Place) -> Cell {
         match place {
-            Place::First(index) => Cell(self.first[index]),
+            Place::First(index) => Cell(self.first.get(index)),
             Place::InGroup(index) => Cell(self.groups[index]),
         }
     }
 
-    fn cell_mut(&mut self, place: Place) -> &mut u32 {
+    fn set(&mut self, place: Place, cell: Cell) {
         match place {
-            Place::First(index) => &mut self.first[index],
-            Place::InGroup(index) => &mut self.groups[index],
+            Place::First(index) => self.first.set(index, cell.0),
+            Place::InGroup(index) => self.groups[index] = cell.0,
         }
     }
+}
+
+/// The new cell in the place of `old`, or `old` if that goes on: then the cells of its group are painted, from the
+/// lower edge's to the upper one's where the edge is in it.
+fn painted<A: Address>(
+    groups: &mut [u32],
+    old: Cell,
+    depth: u32,
+    (low, high): (Option<A>, Option<A>),
+    new: Cell,
+) -> Cell {
+    if !old.goes_on() {
+        return new;
+    }
+    let first = low.map_or(0, |low| low.byte(depth));
+    let last = high.map_or(u8::MAX, |high| high.byte(depth));
+    for byte in first..=last {
+        let index = old.cell_in_group(byte);
+        let edges = (low.filter(|_| byte == first), high.filter(|_| byte == last));
+        groups[index] = painted(groups, Cell(groups[index]), depth + 1, edges, new).0;
+    }
+    old
 }
 
 /// So many groups are on the way to the cells of a prefix.
@@ -193,15 +223,9 @@ pub(super) fn depth(len: u8) -> u32 {
 
 impl Clone for Cells {
     fn clone(&self) -> Self {
-        let mut copy = Self {
-            first: HugeTable::new(self.first.len()),
-            groups: MaskedTable::new(self.groups.len()),
-            free: self.free.clone(),
-            fresh: self.fresh,
-        };
-        copy_used(&self.first, &mut copy.first);
-        copy_used(&self.groups, &mut copy.groups);
-        copy
+        let mut groups = MaskedTable::new(self.groups.len());
+        copy_used(&self.groups, &mut groups);
+        Self { first: self.first.clone(), groups, free: self.free.clone(), fresh: self.fresh }
     }
 }
 

@@ -6,6 +6,7 @@ mod address;
 mod bulk;
 mod cells;
 mod prefix;
+mod runs;
 #[cfg(test)]
 mod tests;
 

@@ -9,18 +9,20 @@ use super::cells::{Cell, Cells, FIRST_BITS, GROUP_BITS, MAX_GROUPS, depth};
 use crate::mem::PageKind;
 
 /// Prefixes with a value each, of which a lookup finds the longest that an address is in: DIR-24-8 (Gupta, Lin and
-/// McKeown, *Routing lookups in hardware at memory access speeds*, INFOCOM 1998), for IPv4 (`PrefixTable<u32>`) and,
-/// with more levels, IPv6 (`PrefixTable<u128>`).
+/// McKeown, *Routing lookups in hardware at memory access speeds*, INFOCOM 1998), its first level compressed, for IPv4
+/// (`PrefixTable<u32>`) and, with more levels, IPv6 (`PrefixTable<u128>`).
 ///
 /// The first 24 bits of an address are an index into 2^24 cells of 4 bytes; a cell has a value, or leads to one of
-/// the groups of 256 cells that the next 8 bits are an index into, and so on. So an IPv4 address costs one access of
-/// memory, or two where a prefix is longer than 24 bits; an IPv6 address of a network of 48 bits costs four.
+/// the groups of 256 cells that the next 8 bits are an index into, and so on. Of the first level's cells, equal
+/// neighbours are kept once. So an IPv4 address costs two accesses of memory that a cache holds, or one more where a
+/// prefix is longer than 24 bits; an IPv6 address of a network of 48 bits costs five.
 ///
 /// # Memory
 ///
-/// 64 MiB for the first level and 1 KiB for each group, on huge pages where there are enough. It is fixed when the
-/// table is made; on ordinary pages only what was written counts. The list of prefixes, which only changing the
-/// table needs, is beside that on the heap.
+/// 4 MiB for the first level, 4 bytes for each run of equal cells in it, and 1 KiB for each group, on huge pages where
+/// there are enough. The groups are as many as the table was made with; what the runs have grows with them, by
+/// doubling. A clone has no room to spare. The list of prefixes, which only changing the table needs, is beside that on
+/// the heap.
 ///
 /// # Changing it while workers read
 ///
@@ -106,6 +108,7 @@ impl<A: Address> PrefixTable<A> {
         for ((address, len), value) in prefixes {
             table.insert(address.prefix(len), value)?;
         }
+        table.cells.compact();
         Ok(table)
     }
 
@@ -113,7 +116,7 @@ impl<A: Address> PrefixTable<A> {
     /// the prefix's do not matter.
     ///
     /// Takes time in proportion to the cells that the prefix covers, and the prefixes within it: microseconds for a
-    /// /24, tens of milliseconds for a /0.
+    /// /24, tens of milliseconds for a /0. Now and then the runs move to make room, which takes milliseconds.
     ///
     /// # Errors
     /// [`PrefixError::ValueTooLarge`], [`PrefixError::Full`]; the table is as it was.
@@ -166,10 +169,10 @@ impl<A: Address> PrefixTable<A> {
     #[inline]
     pub fn lookup(&self, address: impl Into<A>) -> Option<u32> {
         let address = address.into();
-        let mut cell = Cell(self.cells.first()[address.upper()]);
+        let mut cell = self.cells.first(address);
         let mut depth = 0;
         while cell.goes_on() {
-            cell = Cell(*self.cells.in_group(cell.cell_in_group(address.byte(depth))));
+            cell = self.cells.in_group(cell, address.byte(depth));
             depth += 1;
         }
         (cell != Cell::NONE).then(|| cell.0 - 1)
@@ -223,10 +226,8 @@ impl<A: Address> PrefixTable<A> {
 
     /// On what kind of pages the table lies: [`PageKind::Huge`] if all of it does.
     pub fn page_kind(&self) -> PageKind {
-        match self.cells.page_kinds() {
-            [PageKind::Huge, PageKind::Huge] => PageKind::Huge,
-            _ => PageKind::Normal,
-        }
+        let huge = self.cells.page_kinds().iter().all(|kind| *kind == PageKind::Huge);
+        if huge { PageKind::Huge } else { PageKind::Normal }
     }
 }
 

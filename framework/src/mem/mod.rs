@@ -18,6 +18,7 @@ mod lanes;
 mod masked;
 mod pages;
 mod pool;
+mod popcnt;
 mod prefetch;
 pub(crate) mod spsc;
 
@@ -33,4 +34,5 @@ pub use pages::{HugeTable, PageKind};
 pub(crate) use pages::{LARGE, Pages};
 pub(crate) use pool::Region;
 pub use pool::{Border, Ledger, Pool};
+pub(crate) use popcnt::{Work, with_popcnt};
 pub use prefetch::{prefetch_read, prefetch_write};
