@@ -69,6 +69,6 @@ mod tests {
         use super::super::facts::tests::{card, veth};
         assert_eq!(packet_memory(None), (3 * 2048 + 3 * 64) * 2048);
         assert_eq!(packet_memory(Some(&veth())), packet_memory(None));
-        assert_eq!(packet_memory(Some(&card())), (2048 + 2048 + 64 + 2048 + 256 + 3 * 64) * 2048);
+        assert_eq!(packet_memory(Some(&card())), (2048 + 2048 + 64 + 2048 + 2048 + 3 * 64) * 2048);
     }
 }

@@ -16,7 +16,9 @@ pub struct Demand {
     receive: Receive,
     /// Places in the TX ring.
     tx: u32,
-    /// Frames that the kernel or the card has taken from there, and not given back.
+    /// Frames that the kernel or the card has taken from there, and that were not taken back: as many as the completion
+    /// ring has places, without one of which the kernel takes nothing to be sent (`xsk_tx_peek_desc` and
+    /// `__xsk_generic_xmit` in `net/xdp/xsk.c`).
     leaving: u32,
 }
 
@@ -58,8 +60,8 @@ impl Demand {
             Mode::Copy => Receive::Copied { rx: places },
             Mode::ZeroCopy => Receive::Direct { rx: places, card: known(|card| card.rx).unwrap_or(places) },
         };
-        // In copy mode, and where there is no card, the send buffer allows for as many as the TX ring has.
-        Self { receive, tx: places, leaving: known(|card| card.tx).unwrap_or(places) }
+        let leaving = known(|card| card.tx).unwrap_or(0).max(places).next_power_of_two();
+        Self { receive, tx: places, leaving }
     }
 
     /// The same in the mode that will be the best that works, as far as can be told: drivers with zero-copy have rings,
@@ -87,6 +89,11 @@ impl Demand {
             Receive::Copied { rx } => rx,
             Receive::Direct { rx, card } => rx + card + SPARE,
         }
+    }
+
+    /// Entries that the completion ring is to have.
+    pub(crate) fn completing(&self) -> u32 {
+        self.leaving
     }
 
     /// Frames lent for sending at most.
@@ -139,15 +146,18 @@ mod tests {
 
     #[test]
     fn all_rings_of_a_card_can_be_full_at_once_in_zero_copy_mode() {
-        let card = Some(Rings::of((512, 8160), (1024, 8160)));
+        let card = Some(Rings::of((512, 8160), (4000, 8160)));
         let direct = Demand::of_xdp(2048, card, Mode::ZeroCopy);
-        assert_eq!((direct.receiving(), direct.transmitting()), (2048 + 512 + 64, 2048 + 1024));
+        assert_eq!((direct.receiving(), direct.transmitting()), (2048 + 512 + 64, 2048 + 4096));
         assert_eq!(
             direct.to_string(),
-            "RX ring 2,048 + the card's 512 + spare 64 + TX ring 2,048 + leaving 1,024"
+            "RX ring 2,048 + the card's 512 + spare 64 + TX ring 2,048 + leaving 4,096"
         );
         let copied = Demand::of_xdp(2048, card, Mode::Copy);
-        assert_eq!((copied.receiving(), copied.transmitting()), (2048, 2048 + 1024));
+        assert_eq!((copied.receiving(), copied.transmitting()), (2048, 2048 + 4096));
+        // A short ring of the card's is no reason for a short one here.
+        let short = Demand::of_xdp(2048, Some(Rings::of((512, 512), (256, 256))), Mode::ZeroCopy);
+        assert_eq!(short.completing(), 2048);
     }
 
     #[test]

@@ -111,7 +111,7 @@ impl Reckoning {
 
     /// Entries of each socket's completion ring.
     pub(super) fn completion_entries(&self) -> u32 {
-        self.most(Demand::transmitting)
+        self.most(Demand::completing)
     }
 
     /// A ring that has room for the most that any queue has there.
@@ -182,7 +182,7 @@ mod tests {
     fn all_rings_can_be_full_with_a_batch_of_each_queue_under_way() {
         let two = frames(None, 0, &[(RINGS, true), (RINGS, true)]).unwrap();
         assert_eq!(two.count, 2 * 3 * 2048 + 4 * 64);
-        assert_eq!((two.reckoning.fill_entries(), two.reckoning.completion_entries()), (2048, 4096));
+        assert_eq!((two.reckoning.fill_entries(), two.reckoning.completion_entries()), (2048, 2048));
         assert_eq!(
             two.to_string(),
             "the rings take 12,544 = 2 queues × (RX ring 2,048 + TX ring 2,048 + leaving 2,048) + 4 batches of 64"
@@ -217,7 +217,7 @@ mod tests {
             let Frames { reckoning, .. } = frames(None, 0, &[(demand, true)]).unwrap();
             (reckoning.fill_entries(), reckoning.completion_entries())
         };
-        assert_eq!(entries(RINGS.with_level(2049)), (4096, 4096));
+        assert_eq!(entries(RINGS.with_level(2049)), (4096, 2048));
         assert_eq!(entries(Demand::of_rings(8).sending()), (64, 64));
     }
 }
