@@ -105,11 +105,8 @@ pub(crate) struct Settings {
 impl Settings {
     /// Where the file says nothing. What is changed by it costs the interface's other traffic 0.2 ms at most, and no
     /// worker that is busy polls well without.
-    pub(crate) const DEFAULT: Self = Self { defer: Want::Auto, ..Self::OFF };
-
-    /// All stay as they are.
-    pub(crate) const OFF: Self =
-        Self { channels: None, spread: Want::Off, interrupts: Want::Off, defer: Want::Off };
+    pub(crate) const DEFAULT: Self =
+        Self { channels: None, spread: Want::Off, interrupts: Want::Off, defer: Want::Auto };
 }
 
 /// Which queues of an interface are served.

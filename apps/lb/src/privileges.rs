@@ -4,9 +4,11 @@
 //! the resolver's thread keeps CAP_NET_ADMIN, for neighbour entries, and those behind the sockets keep nothing.
 
 use afx::control::privileges::{self, Capabilities};
+use afx::settings::Settings;
 
-use crate::config::{Coexist, Config, Port, Privileges, Probe, Settings};
+use crate::config::{Coexist, Config, Privileges, Probe};
 use crate::control::protocol::PrivilegesStatus;
+use crate::service::plan::settings_of;
 
 /// What putting another steering in force may take: another redirect program.
 const LOADING: [Capabilities; 3] = [Capabilities::BPF, Capabilities::PERFMON, Capabilities::NET_ADMIN];
@@ -16,7 +18,7 @@ const LOADING: [Capabilities; 3] = [Capabilities::BPF, Capabilities::PERFMON, Ca
 pub(crate) struct Kept {
     /// The main loop: reloads, and what is put back at the end.
     pub(crate) main: Capabilities,
-    /// Workers: nothing, unless another's program or settings are to be put back when a stage panics.
+    /// Workers: nothing, unless another's program is to be put back when a stage panics.
     pub(crate) worker: Capabilities,
     /// Health checks: echo requests.
     pub(crate) checker: Capabilities,
@@ -25,22 +27,22 @@ pub(crate) struct Kept {
 impl Kept {
     /// None where nothing is to be given up.
     pub(crate) fn of(config: &Config) -> Option<Self> {
-        let puts_back = |port: &Port| port.coexist != Coexist::Refuse || port.settings != Settings::OFF;
-        let back = match config.ports.iter().any(puts_back) {
-            true => Capabilities::NET_ADMIN,
-            false => Capabilities::NONE,
-        };
+        let coexists = config.ports.iter().any(|port| port.coexist != Coexist::Refuse);
+        let sets = config.ports.iter().any(|port| settings_of(port, config.idle) != Settings::new());
+        let keep = |needed| if needed { Capabilities::NET_ADMIN } else { Capabilities::NONE };
+        // Settings go back on the main thread, with the ports.
+        let (back, worker) = (keep(coexists || sets), keep(coexists));
         match config.control.privileges {
             Privileges::All => None,
             Privileges::Reload => Some(Self {
                 main: LOADING.into_iter().fold(Capabilities::NONE, |all, one| all | one),
-                worker: back,
+                worker,
                 checker: Capabilities::NET_RAW,
             }),
             Privileges::Least => {
                 let pings = probes(config).any(|probe| matches!(probe, Probe::Icmp));
                 let checker = if pings { Capabilities::NET_RAW } else { Capabilities::NONE };
-                Some(Self { main: back, worker: back, checker })
+                Some(Self { main: back, worker, checker })
             }
         }
     }

@@ -10,6 +10,7 @@ use crossbeam::channel::{Receiver, Select, TryRecvError, bounded, never};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
+use crate::config::Coexist;
 use crate::control::Control;
 use crate::notify::Notifier;
 use crate::operation::{Operation, Refused};
@@ -44,7 +45,11 @@ pub(crate) fn run(file: &Path, drain: Duration) -> ExitCode {
         Err(error) => {
             complain(format_args!("afx-lb: {error:#}"));
             if lacks_rights(&error) {
-                complain(format_args!("    run it as root, or with {CAPABILITIES}"));
+                let also = match config.ports.iter().any(|port| port.coexist != Coexist::Refuse) {
+                    true => ", and CAP_SYS_ADMIN for another's program",
+                    false => "",
+                };
+                complain(format_args!("    run it as root, or with {CAPABILITIES}{also}"));
             }
             return ExitCode::from(BAD_INPUT);
         }

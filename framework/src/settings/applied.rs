@@ -110,10 +110,17 @@ impl Applied {
     /// Makes these changes, as far as they are any.
     fn change(&mut self, want: Want, name: &'static str, changes: Vec<(Setting, String)>) -> Result<()> {
         let Some(held) = self.held.as_mut().filter(|_| want != Want::Off) else { return Ok(()) };
+        let before = held.journal.entries.len();
         for (setting, value) in changes {
-            if let Err(error) = held.change(setting, &value)? {
-                return self.refused(want, name, error);
-            }
+            let error = match held.change(setting, &value) {
+                Ok(Ok(())) => continue,
+                Ok(Err(error)) => error,
+                // No record, no change.
+                Err(Error::System { source, .. }) => source,
+                Err(error) => return Err(error),
+            };
+            held.undo(before)?;
+            return self.refused(want, name, error);
         }
         Ok(())
     }
@@ -151,24 +158,23 @@ impl Held {
         let interface = Identity::of(name).map_err(system)?;
         let lock = if is_wanted { Some(folder.lock_or_make()?) } else { folder.lock()? };
         let Some(lock) = lock else { return Ok(None) };
+        let mut left = Vec::new();
         if let Some(journal) = lock.find(&interface)? {
-            let restored = recover(folder, &lock, journal)?;
-            restored.iter().for_each(report);
             // With nothing wanted, whoever has the interface says so itself.
-            let in_force = restored.iter().find_map(|restored| match restored.outcome {
-                Outcome::InForce { pid } => Some(pid),
-                _ => None,
-            });
-            if let Some(pid) = in_force.filter(|_| is_wanted) {
-                return Err(Error::InForce { interface: name.into(), pid });
+            if is_wanted && journal.is_in_force() {
+                return Err(Error::InForce { interface: name.into(), pid: journal.owner.pid });
             }
+            recover(folder, &lock, journal)?.iter().for_each(report);
+            // What could not be put back is tried again at the end.
+            left = lock.find(&interface)?.map(|journal| journal.entries).unwrap_or_default();
         }
         if !is_wanted {
             return Ok(None);
         }
         lock.forget()?;
         let namespace = File::open("/proc/thread-self/ns/net").map_err(system)?;
-        let journal = Journal::new(interface).map_err(system)?;
+        let mut journal = Journal::new(interface).map_err(system)?;
+        journal.entries = left;
         folder.write(&journal)?;
         Ok(Some(Self { folder: folder.clone(), journal, namespace }))
     }
@@ -205,9 +211,22 @@ impl Held {
         Ok(result)
     }
 
+    /// Puts back the changes after the first so many.
+    fn undo(&mut self, first: usize) -> Result<()> {
+        if self.journal.entries.len() <= first {
+            return Ok(());
+        }
+        let mut last = self.journal.entries.split_off(first);
+        put_back(&self.journal.interface.name, &mut last).iter().for_each(report);
+        self.journal.entries.append(&mut last);
+        self.folder.write(&self.journal)
+    }
+
     fn put_back(&mut self) -> Result<Vec<Restored>> {
-        let name = self.journal.interface.found();
-        let restored = name.map(|name| put_back(&name, &mut self.journal)).unwrap_or_default();
+        let name = self.journal.interface.name_now();
+        let name =
+            name.map_err(|source| Error::System { what: "looking for the interface".into(), source })?;
+        let restored = name.map(|name| put_back(&name, &mut self.journal.entries)).unwrap_or_default();
         let is_left = restored.iter().any(|restored| matches!(restored.outcome, Outcome::Failed(_)));
         if is_left {
             self.journal.owner = self.journal.owner.given_up();

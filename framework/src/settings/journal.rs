@@ -81,11 +81,19 @@ impl Identity {
     }
 
     /// Its name now; None where it is gone.
-    pub(super) fn found(&self) -> Option<String> {
-        let all = nix::net::if_::if_nameindex().ok()?;
-        let found = all.iter().find(|interface| interface.index() == self.index)?;
-        let name = found.name().to_str().ok()?;
-        (interface::mac_address(name).ok()? == self.mac).then(|| name.to_owned())
+    pub(super) fn name_now(&self) -> io::Result<Option<String>> {
+        let all = nix::net::if_::if_nameindex()?;
+        let found = all.iter().find(|interface| interface.index() == self.index);
+        Ok(found.map(|found| found.name().to_string_lossy().into_owned()))
+    }
+
+    /// The same, for who has not seen it all the time: an error where another has its number, or may have.
+    pub(super) fn found(&self) -> io::Result<Option<String>> {
+        let Some(name) = self.name_now()? else { return Ok(None) };
+        if interface::mac_address(&name)? == self.mac {
+            return Ok(Some(name));
+        }
+        Err(io::Error::other(format!("{name} has another hardware address since")))
     }
 }
 
@@ -156,6 +164,11 @@ impl Journal {
 
     pub(super) fn is_of_this_boot(&self) -> bool {
         boot().is_ok_and(|boot| boot == self.boot)
+    }
+
+    /// Whether the process that has made the changes runs.
+    pub(super) fn is_in_force(&self) -> bool {
+        self.is_of_this_boot() && self.owner.is_alive()
     }
 
     fn parse(text: &str) -> std::result::Result<Self, String> {
@@ -337,7 +350,11 @@ pub(super) mod tests {
         folder.write(&written).unwrap();
         let read = lock.find(&Identity::of("lo").unwrap()).unwrap().unwrap();
         assert_eq!(read, written);
-        assert!(read.is_of_this_boot() && read.owner.is_alive() && read.interface.found().unwrap() == "lo");
+        assert!(
+            read.is_of_this_boot()
+                && read.owner.is_alive()
+                && read.interface.found().unwrap().unwrap() == "lo"
+        );
         assert_eq!(lock.files_here().unwrap(), lock.files().unwrap());
         assert_eq!(lock.files().unwrap().len(), 1);
         // With the last one the folder goes; whoever waited for it takes note.

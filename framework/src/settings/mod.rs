@@ -86,6 +86,10 @@ impl Settings {
         self
     }
 
+    pub(crate) fn wanted_channels(&self) -> Option<u32> {
+        self.channels
+    }
+
     fn wants(&self) -> impl Iterator<Item = Want> {
         let channels = if self.channels.is_some() { Want::Required } else { Want::Off };
         [channels, self.spread, self.interrupts, self.defer].into_iter()

@@ -108,12 +108,14 @@ pub(super) fn recover(folder: &Folder, lock: &Lock<'_>, mut journal: Journal) ->
     let all = |outcome: Outcome| -> Vec<Restored> {
         journal.entries.iter().map(|entry| Restored::of(&name, entry, outcome.clone())).collect()
     };
-    if journal.is_of_this_boot() {
-        if journal.owner.is_alive() {
-            return Ok(all(Outcome::InForce { pid: journal.owner.pid }));
-        }
-        if let Some(name) = journal.interface.found() {
-            let restored = put_back(&name, &mut journal);
+    if journal.is_in_force() {
+        return Ok(all(Outcome::InForce { pid: journal.owner.pid }));
+    }
+    let found = if journal.is_of_this_boot() { journal.interface.found() } else { Ok(None) };
+    match found {
+        Ok(None) => {}
+        Ok(Some(name)) => {
+            let restored = put_back(&name, &mut journal.entries);
             if journal.entries.is_empty() {
                 lock.remove(&journal)?;
             } else {
@@ -121,6 +123,7 @@ pub(super) fn recover(folder: &Folder, lock: &Lock<'_>, mut journal: Journal) ->
             }
             return Ok(restored);
         }
+        Err(error) => return Ok(all(Outcome::Failed(error.to_string()))),
     }
     let gone = all(Outcome::Gone);
     lock.remove(&journal)?;
@@ -130,12 +133,12 @@ pub(super) fn recover(folder: &Folder, lock: &Lock<'_>, mut journal: Journal) ->
 /// How long the kernel is given to let go of what a process held that has just ended.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Puts back a journal's settings, the last first. Those that could not be stay in it.
-pub(super) fn put_back(interface: &str, journal: &mut Journal) -> Vec<Restored> {
+/// Puts back settings, the last first. Those that could not be put back stay.
+pub(super) fn put_back(interface: &str, entries: &mut Vec<Entry>) -> Vec<Restored> {
     let deadline = Instant::now() + PATIENCE;
     let mut all = Vec::new();
     let mut left = Vec::new();
-    for entry in journal.entries.drain(..).rev() {
+    for entry in entries.drain(..).rev() {
         let outcome = put_back_one(interface, &entry, deadline);
         all.push(Restored::of(interface, &entry, outcome.clone()));
         if matches!(outcome, Outcome::Failed(_)) {
@@ -143,8 +146,13 @@ pub(super) fn put_back(interface: &str, journal: &mut Journal) -> Vec<Restored> 
         }
     }
     left.reverse();
-    journal.entries = left;
+    *entries = left;
     all
+}
+
+/// Whether waiting does not help.
+fn is_final(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied)
 }
 
 fn put_back_one(interface: &str, entry: &Entry, deadline: Instant) -> Outcome {
@@ -167,6 +175,7 @@ fn put_back_one(interface: &str, entry: &Entry, deadline: Instant) -> Outcome {
         let result = setting.write(interface, before).and_then(|()| setting.read(interface));
         match result {
             Ok(now) if now == *before => return Outcome::Restored,
+            Err(error) if is_final(&error) => return failed(error),
             _ if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(20)),
             Ok(now) => return Outcome::Failed(format!("it is {} now", setting.shown(&now))),
             Err(error) => return failed(error),

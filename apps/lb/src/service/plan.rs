@@ -104,7 +104,7 @@ pub(crate) fn multi_buffer(port: &config::Port) -> MultiBuffer {
 }
 
 /// Which settings of the interface are to be changed.
-fn settings_of(port: &config::Port, idle: config::Idle) -> afx::settings::Settings {
+pub(crate) fn settings_of(port: &config::Port, idle: config::Idle) -> afx::settings::Settings {
     let want = |want| match want {
         config::Want::Off => Want::Off,
         config::Want::Auto => Want::Auto,
