@@ -61,8 +61,9 @@ impl fmt::Display for Obstacle {
             Self::HeldByLink => "another process holds it by a bpf_link: end that process",
             Self::OnCard => "it runs on the card itself: detach it first",
             Self::NotAfterOurs => {
-                "the kernel does not let it come after the redirect program, since but one of them takes packets in \
-                 several buffers, or it is libxdp's dispatcher or bound to a device: replace it, or detach it first"
+                "the kernel does not let it come after the redirect program, since only one of the two takes packets \
+                 in several buffers (`multi_buffer` says whether ours does), or it was loaded without saying that it is for \
+                 XDP, is libxdp's dispatcher, or is bound to a device: replace it, or detach it first"
             }
             Self::Other => "it may have been changed just now: try again",
         })

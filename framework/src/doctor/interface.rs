@@ -44,8 +44,8 @@ fn mtu(facts: &Facts) -> Finding {
     let several = |xdp: &XdpFeatures| xdp.can(RX_SG);
     match facts.xdp.filter(several) {
         Some(xdp) if xdp.can(ZERO_COPY) && xdp.zero_copy_segments <= 1 => {
-            let why = "the driver's zero-copy takes packets of one frame: longer ones go to the kernel, counted as \
-                       `oversize`, unless `multi_buffer = \"on\"` has them in copy mode";
+            let why = "the driver's zero-copy takes packets of one frame, and drops or cuts longer ones: with such an MTU \
+                       packets are copied, unless zero-copy is demanded";
             return Finding::better(TOPIC, NAME, what, why);
         }
         Some(_) => return Finding::good(TOPIC, NAME, format!("{what}: longer packets take several")),

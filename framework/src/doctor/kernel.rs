@@ -32,9 +32,10 @@ impl Release {
 const LOWEST: (u32, u32) = (6, 1);
 
 /// What later versions add.
-const ADDED: [((u32, u32), &str); 3] = [
+const ADDED: [((u32, u32), &str); 4] = [
     ((6, 3), "drivers say what their XDP can do (6.3)"),
     ((6, 4), "rings are mapped, which saves some 5 ns a packet (6.4)"),
+    ((6, 6), "packets longer than a frame are taken (6.6)"),
     ((6, 17), "more than 32 packets are sent by a system call in copy mode (6.17)"),
 ];
 

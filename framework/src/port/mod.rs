@@ -72,9 +72,9 @@ pub trait Port: Send + Sync {
     /// any worker starts. Packets will have `frame_size` bytes, less what is kept free before them.
     #[doc(hidden)]
     fn prepare(&self, frame_size: usize) -> Result<Vec<u32>>;
-    /// Packets longer than a frame that the port takes, once it is prepared.
+    /// Packets longer than a frame of that size, in bytes, which the port takes.
     #[doc(hidden)]
-    fn long_packets(&self) -> Option<LongPackets> {
+    fn long_packets(&self, _frame_size: usize) -> Option<LongPackets> {
         None
     }
     /// The queues that it would have, where nothing is changed to find out.
@@ -190,6 +190,8 @@ pub trait Queue {
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Received {
     pub(crate) packets: usize,
+    /// Descriptors that they took; as many as were asked for where there may be more.
+    pub(crate) taken: usize,
     pub(crate) bytes: u64,
     /// Descriptors that named no frame.
     pub(crate) bad: u64,

@@ -26,7 +26,8 @@ pub(super) fn receive(
     batch.fill(|pool, filler| {
         let state = State { progress: filler.progress(), bytes: 0, bad: 0 };
         let take = |state, frame, more| take(filler, state, frame, more);
-        let (_, mut state) = rings.receive(pool, max as u32, state, take);
+        let (taken, mut state) = rings.receive(pool, max as u32, state, take);
+        received.taken = taken as usize;
         if state.progress.is_open() {
             state = receive_rest(rings, pool, filler, state);
             open = state.progress.is_open();

@@ -2,31 +2,30 @@
 
 mod health;
 mod multi_buffer;
+mod queue;
 
 use std::error::Error as _;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::Ordering;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use afx_redirect::{AttachMode, Beat, Coexist, Counters, OnStall, Options, Redirect, Steering};
+use afx_redirect::{AttachMode, Coexist, Counters, OnStall, Options, Redirect, Steering};
 
-use super::{Demand, Port, Queue, RING_SIZE, Received, Sent, carries_default_route, rings};
+use super::{Demand, Port, Queue, RING_SIZE, carries_default_route};
 use health::{Health, describe};
 #[cfg(feature = "doctor")]
 pub(crate) use multi_buffer::longest_mtu;
 pub use multi_buffer::{LongPackets, MultiBuffer};
 use multi_buffer::{Takes, frame_room, ways};
+use queue::XdpQueue;
 
-use crate::batch::{BATCH, Batch, Held};
 use crate::error::{Error, Result};
-use crate::mem::Pool;
 #[cfg(feature = "settings")]
 use crate::port::Change;
 #[cfg(feature = "settings")]
 use crate::settings::{Applied, Settings};
 use crate::worker::Memory;
-use crate::xsk::{BusyPoll, Mode, ModeWanted, Socket, SocketConfig, Umem, Wake, interface};
+use crate::xsk::{BusyPoll, Mode, ModeWanted, Socket, SocketConfig, Umem, interface};
 
 /// A network interface, through AF_XDP.
 ///
@@ -272,10 +271,12 @@ impl XdpPort {
         }
     }
 
-    /// The queues wanted, each of which the interface has.
-    fn checked_queues(&self) -> Result<Vec<u32>> {
-        let there = interface::rx_queues(&self.interface)
-            .map_err(|source| self.error("asking for its queues", source))?;
+    fn rx_queues(&self) -> Result<u32> {
+        interface::rx_queues(&self.interface).map_err(|source| self.error("asking for its queues", source))
+    }
+
+    /// The queues wanted, each of which must be one of those that are there.
+    fn checked_queues(&self, there: u32) -> Result<Vec<u32>> {
         let queues = self.queues.clone().unwrap_or_else(|| (0..there).collect());
         match queues.iter().find(|queue| **queue >= there) {
             Some(queue) => {
@@ -315,7 +316,7 @@ impl Port for XdpPort {
         }
         #[cfg(feature = "settings")]
         let mut applied = self.apply(index)?;
-        let queues = self.checked_queues()?;
+        let queues = self.checked_queues(self.rx_queues()?)?;
         let mtu =
             interface::mtu(&self.interface).map_err(|source| self.error("asking for its MTU", source))?;
         let long = self.multi_buffer.wanted(mtu, frame_size);
@@ -344,12 +345,20 @@ impl Port for XdpPort {
         Ok(queues)
     }
 
-    fn long_packets(&self) -> Option<LongPackets> {
-        self.state().long
+    fn long_packets(&self, frame_size: usize) -> Option<LongPackets> {
+        let state = self.state();
+        if state.redirect.is_some() {
+            return state.long;
+        }
+        self.multi_buffer.wanted(interface::mtu(&self.interface).ok()?, frame_size)
     }
 
     fn queues(&self) -> Result<Vec<u32>> {
-        self.checked_queues()
+        #[cfg(feature = "settings")]
+        if let Some(count) = self.settings.wanted_channels() {
+            return self.checked_queues(count);
+        }
+        self.checked_queues(self.rx_queues()?)
     }
 
     fn demand(&self, copying: bool) -> Demand {
@@ -397,11 +406,7 @@ impl Port for XdpPort {
                     "queue {queue} takes {what}: leave the mode open, or multi-buffer"
                 )));
             }
-            tracing::warn!(
-                interface = self.interface,
-                queue,
-                "it takes {what}: longer ones stay with the kernel"
-            );
+            tracing::warn!(interface = self.interface, queue, "it takes {what}");
         }
         let fd = socket.as_fd().try_clone_to_owned();
         let fd = fd.map_err(|source| self.error(format!("keeping the socket of queue {queue}"), source))?;
@@ -521,102 +526,5 @@ impl Port for XdpPort {
             Some(redirect) => redirect.counters().unwrap_or_default(),
             None => state.last,
         })
-    }
-}
-
-/// A socket on one queue. Fields in the order in which they are to go.
-struct XdpQueue {
-    beat: Beat,
-    socket: Socket,
-    /// What has come of a packet of several frames.
-    begun: Option<Held>,
-    level: u32,
-    /// Frames that a packet may have.
-    segments: u32,
-    /// The RX ring was empty when it was last looked at.
-    drained: bool,
-    send_only: bool,
-    health: Arc<Health>,
-}
-
-/// Calls that one service makes at most to have everything sent: 32 packets each on older kernels.
-const KICKS: u32 = 4;
-
-impl Queue for XdpQueue {
-    fn receive(&mut self, batch: &mut Batch, max: usize) -> Received {
-        let received = rings::receive(&mut self.socket.rings, batch, max, &mut self.begun);
-        self.drained = received.packets < max;
-        received
-    }
-
-    fn room_to_send(&mut self) -> u32 {
-        self.socket.rings.room_to_send(BATCH as u32).min(BATCH as u32)
-    }
-
-    fn transmit(&mut self, batch: &mut Batch, mask: u64) -> Sent {
-        let wanted = mask.count_ones() + batch.further_segments(mask);
-        let mut wakeups = 0;
-        if self.socket.rings.room_to_send(wanted) < wanted {
-            // The kernel has not kept up: give it one more chance before packets are dropped.
-            wakeups = self.kick();
-            self.socket.rings.reclaim(batch.pool());
-        }
-        let sent = rings::transmit(&mut self.socket.rings, batch, mask, self.segments);
-        Sent { wakeups, ..sent }
-    }
-
-    fn service(&mut self, pool: &mut Pool) -> u64 {
-        let mut calls = self.kick();
-        rings::service(&mut self.socket.rings, pool, self.level);
-        // Where the worker polls the card itself, a call to send has done so too.
-        let polled = calls > 0 && self.socket.granted().busy_poll.is_some();
-        // Sending alone, the card is polled for what it has sent.
-        let awaited = !self.send_only || pool.ledger().transmit.outside() > 0;
-        if self.drained
-            && awaited
-            && !polled
-            && matches!(self.socket.wake_rx(), Ok(wake) if wake != Wake::NotNeeded)
-        {
-            calls += 1;
-        }
-        calls
-    }
-
-    fn beat(&mut self) {
-        self.beat.beat();
-    }
-
-    fn fd(&self) -> Option<BorrowedFd<'_>> {
-        Some(self.socket.as_fd())
-    }
-
-    fn kernel_dropped(&self) -> u64 {
-        self.socket.statistics().map_or(0, |statistics| statistics.rx_dropped + statistics.rx_ring_full)
-    }
-}
-
-impl XdpQueue {
-    /// Has the kernel send what is on the TX ring; returns the calls that took.
-    fn kick(&mut self) -> u64 {
-        let mut calls = 0;
-        let polled = self.socket.granted().busy_poll.is_some();
-        for _ in 0..KICKS {
-            let outcome = self.socket.wake_tx();
-            match outcome {
-                Ok(Wake::NotNeeded) => break,
-                Ok(Wake::Down) => self.health.set(Health::DOWN),
-                Ok(Wake::Gone) => self.health.set(Health::GONE),
-                Ok(_) => self.health.set(Health::WELL),
-                Err(_) => self.health.set(Health::FAILING),
-            }
-            calls += 1;
-            if !matches!(outcome, Ok(Wake::Again)) {
-                break;
-            }
-        }
-        if polled && self.socket.granted().busy_poll.is_none() {
-            self.health.unpolled.store(true, Ordering::Relaxed);
-        }
-        calls
     }
 }

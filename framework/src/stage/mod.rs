@@ -66,7 +66,7 @@ pub trait Stage {
         0
     }
 
-    /// How many packets the stage may hold at most: so many frames are kept for it. 0 unless said.
+    /// How many packets the stage may hold at most: frames are kept for so many of the longest. 0 unless said.
     fn holds(&self) -> usize {
         0
     }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::making::{HEADROOM, longest_of};
 use super::plan::Share;
 use crate::batch::BATCH;
 use crate::error::{Error, Result};
@@ -18,7 +19,7 @@ pub(super) struct Frames {
 
 impl Frames {
     /// As many as were asked for per queue, else as many as it takes, for the worker with that share, whose stages may
-    /// hold so many. `copying` is as for [`Port::demand`].
+    /// hold so many packets.
     ///
     /// # Errors
     /// Where too few were asked for.
@@ -27,9 +28,9 @@ impl Frames {
         share: &Share,
         ports: &[Box<dyn Port>],
         held: usize,
-        copying: bool,
+        taking: Taking,
     ) -> Result<Self> {
-        let reckoning = Reckoning::new(share, ports, held, copying);
+        let reckoning = Reckoning::new(share, ports, held, taking);
         let (least, queues) = (reckoning.frames(), share.queues.len());
         let count = asked.map_or(least, |per_queue| per_queue * queues);
         match asked {
@@ -57,10 +58,19 @@ impl fmt::Display for Frames {
     }
 }
 
+/// How packets are taken.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Taking {
+    /// As for [`Port::demand`].
+    pub(super) copying: bool,
+    /// In bytes.
+    pub(super) frame_size: usize,
+}
+
 /// Bytes of the packet memory of a worker with one queue, in frames of 2048 bytes.
 #[cfg(feature = "doctor")]
 pub(crate) fn memory_of(demand: Demand) -> usize {
-    Reckoning { queues: vec![(1, demand)], held: 0, is_shared: true }.frames() * 2048
+    Reckoning { queues: vec![(1, demand)], held: 0, segments: 1, is_shared: true }.frames() * 2048
 }
 
 /// What the number of a worker's frames is worked out from.
@@ -70,6 +80,8 @@ pub(super) struct Reckoning {
     queues: Vec<(usize, Demand)>,
     /// Packets that stages may hold.
     held: usize,
+    /// Frames of the longest packet.
+    segments: usize,
     /// The kernel uses the frames too.
     is_shared: bool,
 }
@@ -78,7 +90,8 @@ pub(super) struct Reckoning {
 const OTHER_BATCHES: usize = 2;
 
 impl Reckoning {
-    fn new(share: &Share, ports: &[Box<dyn Port>], held: usize, copying: bool) -> Self {
+    fn new(share: &Share, ports: &[Box<dyn Port>], held: usize, taking: Taking) -> Self {
+        let Taking { copying, frame_size } = taking;
         let ports = || share.queues.iter().map(|(port, _)| &ports[port.index()]);
         let mut queues: Vec<(usize, Demand)> = Vec::new();
         for demand in ports().map(|port| port.demand(copying)) {
@@ -87,7 +100,9 @@ impl Reckoning {
                 None => queues.push((1, demand)),
             }
         }
-        Self { queues, held, is_shared: ports().any(|port| port.needs_umem()) }
+        let long = longest_of(ports().map(|port| &**port), frame_size);
+        let segments = long.map_or(1, |long| long.longest.div_ceil(frame_size - HEADROOM));
+        Self { queues, held, segments, is_shared: ports().any(|port| port.needs_umem()) }
     }
 
     /// Whether the kernel uses the frames too.
@@ -101,7 +116,14 @@ impl Reckoning {
     /// can be under way beside full rings.
     pub(super) fn frames(&self) -> usize {
         let rings: usize = self.queues.iter().map(|(count, demand)| count * demand.frames()).sum();
-        rings + self.batches() * BATCH + self.held
+        rings + self.batches() * BATCH + self.held + self.further()
+    }
+
+    /// Frames of long packets beyond the first of each: a received batch is one of frames, and the rest of its last packet;
+    /// of all others packets are counted.
+    fn further(&self) -> usize {
+        let packets = self.batches() - OTHER_BATCHES + OTHER_BATCHES * BATCH + self.held;
+        packets * (self.segments - 1)
     }
 
     /// Entries of each socket's fill ring.
@@ -134,9 +156,12 @@ impl fmt::Display for Reckoning {
             }
         }
         write!(f, "{} batches of {BATCH}", self.batches())?;
-        match self.held {
+        if self.held > 0 {
+            write!(f, " + held by stages {}", Grouped(self.held))?;
+        }
+        match self.further() {
             0 => Ok(()),
-            held => write!(f, " + held by stages {}", Grouped(held)),
+            further => write!(f, " + further segments {}", Grouped(further)),
         }
     }
 }
@@ -173,7 +198,13 @@ mod tests {
         let queues = (0..ports.len()).map(|port| (PortId::new(port), 0)).collect();
         let ports: Vec<Box<dyn Port>> =
             ports.iter().map(|(demand, umem)| Box::new(Asked(*demand, *umem)) as _).collect();
-        Frames::new(asked, &Share { core: None, queues }, &ports, held, false)
+        Frames::new(
+            asked,
+            &Share { core: None, queues },
+            &ports,
+            held,
+            Taking { copying: false, frame_size: 2048 },
+        )
     }
 
     const RINGS: Demand = Demand::of_rings(2048);

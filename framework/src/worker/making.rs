@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use super::frames::Frames;
+use super::frames::{Frames, Taking};
 use super::hand_over::HandOver;
 use super::huge_pages::{Supply, provision};
 use super::memory::{Memory, MemoryStatus, Wanted};
@@ -196,7 +196,13 @@ impl<F> Making<'_, F> {
         copy_only: bool,
     ) -> Result<(Memory, MemoryStatus, Vec<Lane>)> {
         let (settings, share) = (self.settings, self.share());
-        let frames = Frames::new(settings.frames_per_queue, share, self.ports, held, copy_only)?;
+        let frames = Frames::new(
+            settings.frames_per_queue,
+            share,
+            self.ports,
+            held,
+            Taking { copying: copy_only, frame_size: settings.frame_size },
+        )?;
         let wanted = Wanted {
             frames: frames.count,
             frame_size: settings.frame_size,
@@ -206,7 +212,10 @@ impl<F> Making<'_, F> {
             umem: frames.reckoning.is_shared(),
             busy: settings.idle == Idle::Busy,
             copy_only,
-            long: longest_of(share.queues.iter().map(|(port, _)| &*self.ports[port.index()])),
+            long: longest_of(
+                share.queues.iter().map(|(port, _)| &*self.ports[port.index()]),
+                settings.frame_size,
+            ),
         };
         let memory = Memory::new(wanted)?;
         let mut ordinary = tables.ordinary.clone();
@@ -234,7 +243,17 @@ impl<F> Making<'_, F> {
         // Each worker has its own packet memory, and tables as this one has.
         let mut blocks = Vec::new();
         for share in self.shares {
-            blocks.push(Frames::new(*frames_per_queue, share, self.ports, held, false)?.count * frame_size);
+            blocks.push(
+                Frames::new(
+                    *frames_per_queue,
+                    share,
+                    self.ports,
+                    held,
+                    Taking { copying: false, frame_size: *frame_size },
+                )?
+                .count
+                    * frame_size,
+            );
             blocks.extend(&tables.bytes);
         }
         let lie = if ordinary.len() == 1 { "lies" } else { "lie" };
@@ -263,8 +282,11 @@ fn node(share: &Share, ports: &[Box<dyn Port>]) -> Option<u32> {
 }
 
 /// What ports take of packets longer than a frame, all together.
-pub(super) fn longest_of<'p>(ports: impl Iterator<Item = &'p dyn Port>) -> Option<LongPackets> {
-    ports.filter_map(Port::long_packets).reduce(|one, other| LongPackets {
+pub(super) fn longest_of<'p>(
+    ports: impl Iterator<Item = &'p dyn Port>,
+    frame_size: usize,
+) -> Option<LongPackets> {
+    ports.filter_map(|port| port.long_packets(frame_size)).reduce(|one, other| LongPackets {
         longest: one.longest.max(other.longest),
         demanded: one.demanded || other.demanded,
     })

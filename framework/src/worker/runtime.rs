@@ -5,7 +5,7 @@ use std::sync::{Arc, mpsc};
 use std::thread::Builder;
 use std::time::Duration;
 
-use super::frames::Frames;
+use super::frames::{Frames, Taking};
 use super::hand_over::HandOver;
 use super::huge_pages::Supply;
 use super::inline::Inline;
@@ -142,7 +142,13 @@ impl RuntimeBuilder {
         let there = Cores::of(&self.ports, self.idle != Idle::Busy);
         let shares = plan(&queues, self.workers, &self.cores, &there)?;
         let planned = |share: &Share| {
-            let frames = Frames::new(self.frames_per_queue, share, &self.ports, held, false)?;
+            let frames = Frames::new(
+                self.frames_per_queue,
+                share,
+                &self.ports,
+                held,
+                Taking { copying: false, frame_size: self.frame_size },
+            )?;
             let (bytes, reckoning) = (frames.count * self.frame_size, frames.to_string());
             Ok(PlannedMemory { frames: frames.count, bytes, reckoning })
         };
@@ -201,7 +207,8 @@ impl<F> Pipelined<F> {
         let shared = Arc::new(Shared::new(ports, &wakers));
         let build = Arc::new(self.build);
         let (ready, started) = mpsc::channel();
-        let long = longest_of(shared.ports.iter().map(|port| &**port)).map_or(0, |long| long.longest);
+        let long = longest_of(shared.ports.iter().map(|port| &**port), settings.frame_size)
+            .map_or(0, |long| long.longest);
         let parts = HandOver::mesh(&wakers, settings.frame_size.max(long));
         let mut threads = Vec::new();
         let workers = shares.len();

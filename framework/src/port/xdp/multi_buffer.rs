@@ -7,15 +7,17 @@ use crate::xsk::{Granted, Mode, ModeWanted};
 ///
 /// All sockets of a worker do as the first: where one port of several takes long packets, the others can send them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum MultiBuffer {
-    /// Where the interface's MTU does not fit a frame at the start, and it costs no zero-copy: a driver whose zero-copy
-    /// takes packets of one frame goes on with it, and longer packets stay with the kernel, counted as `oversize`.
+    /// Where the interface's MTU does not fit a frame at the start: in copy mode where the driver's zero-copy takes packets
+    /// of one frame, unless zero-copy is demanded.
     #[default]
     Auto,
-    /// Whatever the MTU: in copy mode where the driver's zero-copy takes packets of one frame; an error where the kernel
-    /// has none of it.
+    /// Whatever the MTU; an error where the kernel has none of it, or zero-copy is demanded of a driver whose zero-copy takes
+    /// packets of one frame.
     On,
-    /// Not: longer packets stay with the kernel, counted as `oversize`.
+    /// Not: longer packets stay with the kernel, counted as `oversize`. In zero-copy mode the driver never shows them
+    /// whole: it drops or cuts them.
     Off,
 }
 
@@ -45,7 +47,7 @@ pub(crate) const fn longest_mtu(frame_size: usize) -> u32 {
 pub struct LongPackets {
     /// The longest that the interface's MTU allows, in bytes.
     pub(crate) longest: usize,
-    /// Rather than zero-copy, or an error.
+    /// Or an error.
     pub(crate) demanded: bool,
 }
 
@@ -83,9 +85,8 @@ pub(super) fn ways(
     let several = zero_copy.is_some_and(|segments| segments > 1);
     let mut ways = match mode {
         // What a driver has is asked for by name: else the kernel would take copy mode for the several frames.
-        ModeWanted::Auto if zero_copy.is_some() && (several || !demanded) => {
-            vec![(ZERO_COPY, several), (COPY, true)]
-        }
+        ModeWanted::Auto if several => vec![(ZERO_COPY, true), (COPY, true)],
+        // In zero-copy mode long packets would be lost or cut in the driver, the kernel's own as well.
         ModeWanted::Auto if zero_copy.is_some() => vec![(COPY, true)],
         ZERO_COPY if !several && !demanded => Vec::new(),
         mode => vec![(mode, true)],
@@ -128,7 +129,7 @@ impl Takes {
         let Self { segments, longest, mode } = self;
         let why = match mode {
             _ if segments > 1 => return format!("packets of up to {longest} bytes in {segments} frames"),
-            Mode::ZeroCopy => "the driver's zero-copy takes no longer ones",
+            Mode::ZeroCopy => "the driver's zero-copy takes no longer ones: it drops or cuts them",
             Mode::Copy => "the kernel (before 6.6) takes no longer ones",
         };
         format!("packets of up to {longest} bytes, since {why}")
@@ -160,15 +161,14 @@ mod tests {
     }
 
     #[test]
-    fn zero_copy_is_given_up_only_where_long_packets_are_demanded() {
+    fn zero_copy_is_given_up_where_it_takes_no_long_packets_unless_it_is_demanded() {
         let auto = Some(LongPackets { longest: 9018, demanded: false });
         let on = Some(LongPackets { longest: 9018, demanded: true });
         // A driver without zero-copy, or of which nothing is known.
         assert_eq!(ways(ModeWanted::Auto, auto, None), [(ModeWanted::Auto, true), (ModeWanted::Auto, false)]);
         assert_eq!(ways(ModeWanted::Auto, on, None), [(ModeWanted::Auto, true)]);
         // One whose zero-copy takes packets of one frame.
-        let keeps = [(ZERO_COPY, false), (COPY, true), (ModeWanted::Auto, false)];
-        assert_eq!(ways(ModeWanted::Auto, auto, Some(1)), keeps);
+        assert_eq!(ways(ModeWanted::Auto, auto, Some(1)), [(COPY, true), (ModeWanted::Auto, false)]);
         assert_eq!(ways(ModeWanted::Auto, on, Some(1)), [(COPY, true)]);
         // One that can do both.
         let both = [(ZERO_COPY, true), (COPY, true), (ModeWanted::Auto, false)];
@@ -183,6 +183,7 @@ mod tests {
         // None that is wanted changes nothing.
         assert_eq!(ways(ModeWanted::Auto, None, Some(5)), [(ModeWanted::Auto, false)]);
     }
+
     #[test]
     fn what_is_granted_says_how_long_packets_may_be() {
         let granted = |mode, multi_buffer| Granted {
