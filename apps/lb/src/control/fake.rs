@@ -195,7 +195,7 @@ fn status(vips: &[VipStatus]) -> Status {
         socket: Some("/run/afx-lb.sock".into()),
         metrics: Some(([127, 0, 0, 1], 9900).into()),
         privileges: PrivilegesStatus {
-            capabilities: vec!["CAP_NET_ADMIN".into(), "CAP_BPF".into()],
+            capabilities: ["CAP_NET_ADMIN", "CAP_NET_RAW", "CAP_PERFMON", "CAP_BPF"].map(Into::into).into(),
             no_new: true,
         },
         ports: vec![PortStatus {
