@@ -9,12 +9,12 @@ use crate::cable::{Cable, End};
 use crate::support::*;
 
 /// The near card of a cable, up while this lives; so is the one at the far end, for there to be a link.
-struct Card {
-    ends: [String; 2],
+pub(crate) struct Card {
+    pub(crate) ends: [String; 2],
 }
 
 impl Card {
-    fn new(cable: Cable) -> Self {
+    pub(crate) fn new(cable: Cable) -> Self {
         let card = Self { ends: [End::Near, End::Far].map(|end| cable.card(end)) };
         card.set("up");
         let carrier = format!("/sys/class/net/{}/carrier", card.ends[0]);
