@@ -93,3 +93,34 @@ pub(crate) fn status() -> PrivilegesStatus {
         no_new: privileges::programs_are_limited().unwrap_or(false),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the main loop and workers keep by a file with these lines for the port, workers and privileges.
+    fn kept(port: &str, idle: &str, privileges: &str) -> [Capabilities; 2] {
+        let text = format!(
+            "version = 1\n[[port]]\ninterface = \"eth1\"\n{port}\n[workers]\nidle = \"{idle}\"\n\
+             [control]\nprivileges = \"{privileges}\"\n[forwarding]\nmethod = \"ipip\"\n[[vip]]\n\
+             address = \"198.51.100.10\"\nport = 443\nprotocol = \"tcp\"\n[[vip.real]]\naddress = \"10.0.0.11\"\n"
+        );
+        let config = Config::parse("lb.toml", &text).config.expect("it is right");
+        let Kept { main, worker, .. } = Kept::of(&config).expect("something is given up");
+        [main, worker]
+    }
+
+    #[test]
+    fn the_main_loop_puts_settings_back_and_workers_anothers_program() {
+        const NONE: Capabilities = Capabilities::NONE;
+        const ADMIN: Capabilities = Capabilities::NET_ADMIN;
+        // By default busy workers have interrupts put off, and those that sleep do not.
+        assert_eq!(kept("", "busy", "least"), [ADMIN, NONE]);
+        assert_eq!(kept("", "adaptive", "least"), [NONE, NONE]);
+        assert_eq!(kept("defer = \"off\"", "busy", "least"), [NONE, NONE]);
+        assert_eq!(kept("channels = 2", "adaptive", "least"), [ADMIN, NONE]);
+        assert_eq!(kept("coexist = \"chain\"", "adaptive", "least"), [ADMIN, ADMIN]);
+        let loading = LOADING.into_iter().fold(NONE, |all, one| all | one);
+        assert_eq!(kept("", "busy", "reload"), [loading, NONE]);
+    }
+}

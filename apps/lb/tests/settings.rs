@@ -284,3 +284,34 @@ fn what_cannot_be_changed_is_said_or_refused() {
     assert!(page.contains("cores of interrupts") && page.contains("none that can be seen"), "{page}");
     balancer.stop();
 }
+
+#[test]
+fn what_could_not_be_put_back_stays_on_record_and_is_put_back_later() {
+    let net = net("lb-set-left");
+    let balancer = net.start(&config("eth0", "adaptive", ALL), &[]);
+    kill(&balancer.process);
+    // It may be another interface that has come to have the number: nothing is changed by guess.
+    net.lb.ip("link set eth0 address 02:00:00:00:07:07").unwrap();
+    let refused = restore(&net, &[]);
+    assert_eq!(refused.status.code(), Some(1), "{}", refused.stdout);
+    let why = "could not be put back: eth0 has another hardware address since";
+    assert_eq!(refused.stdout.matches(why).count(), 3, "{}", refused.stdout);
+    assert_eq!(settings(&net.lb, "eth0"), CHANGED);
+    assert!(record(&net.lb, "eth0").exists());
+    // The next start finds what it wants, and the values from before are still known at its end.
+    let balancer = net.start(&config("eth0", "adaptive", ALL), &[]);
+    assert_eq!(settings(&net.lb, "eth0"), CHANGED);
+    balancer.stop();
+    assert_eq!(settings(&net.lb, "eth0"), BEFORE);
+    assert!(!record(&net.lb, "eth0").exists());
+}
+
+#[test]
+fn a_check_is_of_the_queues_that_there_will_be() {
+    let net = net("lb-set-check");
+    let text = config("eth0", "adaptive", "channels = 2\nqueues = 2").replace("count = 1", "count = 2");
+    let file = net.configure(&text);
+    let told = net.lb.command(PROGRAM).args(["check", "--config"]).arg(&file).check().unwrap();
+    assert!(told.contains("memory of each worker\n  packets            6,400 frames, "), "{told}");
+    assert_eq!(settings(&net.lb, "eth0"), BEFORE);
+}
