@@ -2,41 +2,15 @@
 
 mod common;
 
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::num::NonZero;
 
 use afx_redirect::{Attached, Decap, DecapOptions};
-use common::{Net, OWN, PATIENCE, VIP4, VIP6, echo, head, vip};
+use common::upload::{bytes, upload};
+use common::{Net, OWN, VIP4, VIP6, echo, head, vip};
 
 const MTU: u32 = 9000;
 /// What is left of it for a client: the longest outer headers are 40 bytes long, and 8 more in UDP.
 const INNER: usize = MTU as usize - 48;
-
-/// Bytes that show when one is out of place.
-fn bytes(seed: usize, len: usize) -> Vec<u8> {
-    (0..len).map(|place| ((place + seed).wrapping_mul(0x9e37_79b9) >> 24) as u8).collect()
-}
-
-/// Sends so much from the client to the VIP, and compares what the real has received.
-fn upload(net: &Net, address: &str) {
-    let address = SocketAddr::new(address.parse().unwrap(), 80);
-    let sent = bytes(1, 8_000_000);
-    let listener = net.reals[0].run(|| TcpListener::bind(address)).unwrap().unwrap();
-    let server = std::thread::spawn(move || {
-        let (mut stream, _) = listener.accept().unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        let mut received = Vec::new();
-        stream.read_to_end(&mut received).map(|_| received)
-    });
-    let stream = net.client.run(|| TcpStream::connect_timeout(&address, PATIENCE)).unwrap();
-    let mut stream = stream.unwrap();
-    stream.set_write_timeout(Some(PATIENCE)).unwrap();
-    stream.write_all(&sent).unwrap();
-    stream.shutdown(std::net::Shutdown::Write).unwrap();
-    let received = server.join().unwrap().unwrap();
-    assert!(received == sent, "{} of {} bytes, or others", received.len(), sent.len());
-}
 
 /// Long and short packets to a VIP of both protocols, by this forwarding: all of them arrive, byte for byte.
 fn long_packets_arrive(name: &str, forwarding: &str, address: &str, real: &str) {
@@ -64,7 +38,7 @@ fn long_packets_arrive(name: &str, forwarding: &str, address: &str, real: &str) 
             assert_eq!(client.ask_this(&bytes(seed, len)), 1);
         }
     }
-    upload(&net, address);
+    upload(&net.client, &net.reals[0], (address, 80), 8_000_000);
     let counts = balancer.stop();
     assert_eq!(counts.dropped, 0, "{counts:?}");
     // 8,000,000 bytes of TCP alone would be over 4,464 packets, were none longer than a frame.
@@ -96,7 +70,7 @@ fn what_is_too_long_for_the_way_to_the_real_is_answered() {
     net.decapsulate();
     let vips = vip(VIP4, 80, "tcp", &[("10.0.0.11", 1)]);
     let balancer = net.start(&(head(1, "method = \"ipip\"") + &vips), &[]);
-    upload(&net, VIP4);
+    upload(&net.client, &net.reals[0], (VIP4, 80), 8_000_000);
     let route = net.client.ip(&format!("route get {VIP4}")).unwrap();
     assert!(route.contains("mtu 8980"), "{route}");
     let counts = balancer.stop_having_answered();

@@ -8,8 +8,8 @@
 
 mod common;
 
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::io::Read;
+use std::net::SocketAddr;
 use std::num::NonZero;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,7 +19,8 @@ use std::time::Duration;
 use afx_redirect::{Decap, DecapOptions};
 
 use afx_testbed::{Capture, Host, Link};
-use common::{Net, OWN, PATIENCE, VIP4, VIP6, head, vip};
+use common::upload::upload;
+use common::{Net, OWN, VIP4, VIP6, head, vip};
 use socket2::{Domain, Protocol, Socket, Type};
 
 const PORT: u16 = 80;
@@ -83,27 +84,6 @@ impl Routed {
         let head = head(1, forwarding).replace("[workers]", "[[port]]\ninterface = \"eth1\"\n[workers]");
         head + &vip(address, PORT, "tcp", &[(real, 1)])
     }
-
-    /// Sends so much from the user to the VIP, and compares what the real has received.
-    fn upload(&self, address: &str) {
-        let address = SocketAddr::new(address.parse().unwrap(), PORT);
-        let sent: Vec<u8> =
-            (0..500_000_u32).map(|place| (place.wrapping_mul(0x9e37_79b9) >> 24) as u8).collect();
-        let listener = self.real.run(|| TcpListener::bind(address)).unwrap().unwrap();
-        let server = std::thread::spawn(move || {
-            let (mut stream, _) = listener.accept().unwrap();
-            stream.set_read_timeout(Some(PATIENCE)).unwrap();
-            let mut received = Vec::new();
-            stream.read_to_end(&mut received).map(|_| received)
-        });
-        let stream = self.user.run(|| TcpStream::connect_timeout(&address, PATIENCE)).unwrap();
-        let mut stream = stream.unwrap();
-        stream.set_write_timeout(Some(PATIENCE)).unwrap();
-        stream.write_all(&sent).unwrap();
-        stream.shutdown(std::net::Shutdown::Write).unwrap();
-        let received = server.join().unwrap().unwrap();
-        assert!(received == sent, "{} of {} bytes, or others", received.len(), sent.len());
-    }
 }
 
 /// What a host's kernel believes to be the longest packet that gets to an address.
@@ -150,7 +130,7 @@ fn uploads(case: &Case) {
     }
     let balancer = routed.net.start(&routed.config(case.forwarding, case.vip, case.real), &[]);
     let capture = routed.user.capture("eth0", "icmp or icmp6").unwrap();
-    routed.upload(case.vip);
+    upload(&routed.user, &routed.real, (case.vip, PORT), 500_000);
 
     let said = text(capture, &routed.user);
     let expected = if case.vip == VIP4 {
@@ -251,7 +231,7 @@ fn outer_ipv4_packets_are_for_routers_to_fragment() {
     let capture = routed.real.capture("eth0", "ip proto 4").unwrap();
     // Segments of 1480 bytes: with their outer header they fit the balancer's own links.
     routed.net.client.ip(&format!("route replace {VIP4}/32 via {OWN} mtu 1480")).unwrap();
-    routed.upload(VIP4);
+    upload(&routed.user, &routed.real, (VIP4, PORT), 500_000);
     let text = text(capture, &routed.real);
     // tcpdump names what a whole packet carries, and fragments by their outer protocol alone.
     assert!(text.contains("IP 10.2.0.2 > 10.4.0.11: IP 10.9.0.1."), "{text}");

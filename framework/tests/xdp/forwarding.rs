@@ -1,12 +1,10 @@
 //! Two interfaces on one worker: a cable made of afx.
 
-use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
-
 use afx::port::{Steering, XdpPort};
 use afx::{Batch, PortId, Runtime, Stage};
 use afx_testbed::{Host, Link, Testbed};
 
+use crate::download::download;
 use crate::support::*;
 
 /// Sends what comes in on one port out of the other.
@@ -52,22 +50,7 @@ fn what_crosses_two_ports_of_one_worker_is_whole() {
     for address in ["10.0.0.2", "fd00::2"] {
         client.command("ping").args(["-c", "3", "-i", "0.2", "-W", "30", address]).check().unwrap();
     }
-    // TCP checks every segment's checksum; the bytes are compared beside.
-    let sent: Vec<u8> = (0..2_000_000u32).flat_map(u32::to_le_bytes).collect();
-    let listener = server.run(|| TcpListener::bind("10.0.0.2:80")).unwrap().unwrap();
-    let mut stream = client.run(|| TcpStream::connect("10.0.0.2:80")).unwrap().unwrap();
-    let mut accepted = listener.accept().unwrap().0;
-    let received = std::thread::scope(|scope| {
-        scope.spawn(|| {
-            accepted.write_all(&sent).unwrap();
-            drop(accepted);
-        });
-        let mut received = Vec::new();
-        stream.read_to_end(&mut received).unwrap();
-        received
-    });
-    assert!(received == sent, "{} of {} bytes", received.len(), sent.len());
-    drop((stream, listener));
+    download(&client, &server, "10.0.0.2:80");
 
     let stats = running.stop().unwrap();
     assert_eq!(stats.workers.len(), 1);

@@ -1,7 +1,6 @@
 //! Packets longer than a frame, over links with an MTU of 9000 bytes.
 
-use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::net::UdpSocket;
 use std::time::{Duration, Instant};
 
 use afx::packet::rewrite;
@@ -10,6 +9,7 @@ use afx::worker::WorkerId;
 use afx::{Batch, Runtime, RuntimeBuilder, Stage};
 use afx_testbed::{Host, Link, Testbed, wait_for};
 
+use crate::download::download;
 use crate::support::*;
 
 /// An MTU of jumbo frames, and the longest UDP payload that it takes.
@@ -212,21 +212,7 @@ fn tcp_in_jumbo_frames_crosses_two_ports() {
         ping.args(["-s", len, address]).check().unwrap();
     }
     for address in ["10.0.0.2:80", "[fd00::2]:80"] {
-        let sent: Vec<u8> = (0..2_000_000u32).flat_map(u32::to_le_bytes).collect();
-        let listener = server.run(|| TcpListener::bind(address)).unwrap().unwrap();
-        let mut stream = client.run(|| TcpStream::connect(address)).unwrap().unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        let mut accepted = listener.accept().unwrap().0;
-        let received = std::thread::scope(|scope| {
-            scope.spawn(|| {
-                accepted.write_all(&sent).unwrap();
-                drop(accepted);
-            });
-            let mut received = Vec::new();
-            stream.read_to_end(&mut received).unwrap();
-            received
-        });
-        assert!(received == sent, "{} of {} bytes", received.len(), sent.len());
+        download(&client, &server, address);
     }
     let stats = running.stop().unwrap();
     // 8,000,000 bytes each way of addressing, in packets of several frames.

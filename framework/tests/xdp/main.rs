@@ -2,6 +2,7 @@
 //!
 //! Each test ends with every frame accounted for and no XDP program left behind.
 
+mod download;
 mod examples;
 mod forwarding;
 mod jumbo;
