@@ -196,13 +196,7 @@ impl<F> Making<'_, F> {
         copy_only: bool,
     ) -> Result<(Memory, MemoryStatus, Vec<Lane>)> {
         let (settings, share) = (self.settings, self.share());
-        let frames = Frames::new(
-            settings.frames_per_queue,
-            share,
-            self.ports,
-            held,
-            Taking { copying: copy_only, frame_size: settings.frame_size },
-        )?;
+        let frames = self.frames(share, held, copy_only)?;
         let wanted = Wanted {
             frames: frames.count,
             frame_size: settings.frame_size,
@@ -233,27 +227,23 @@ impl<F> Making<'_, F> {
         Ok((memory, status, lanes))
     }
 
+    /// The frames of the worker with that share.
+    fn frames(&self, share: &Share, held: usize, copying: bool) -> Result<Frames> {
+        let Settings { frames_per_queue, frame_size, .. } = *self.settings;
+        Frames::new(frames_per_queue, share, self.ports, held, Taking { copying, frame_size })
+    }
+
     /// Says what lies on ordinary pages, and what would provide huge ones for all workers: as an error where they are
     /// demanded, else once in the log.
     fn tell(&self, ordinary: &[String], tables: &Tables, held: usize) -> Result<()> {
-        let Settings { huge_pages, supply, told, frames_per_queue, frame_size, .. } = self.settings;
+        let Settings { huge_pages, supply, told, frame_size, .. } = self.settings;
         if ordinary.is_empty() {
             return Ok(());
         }
         // Each worker has its own packet memory, and tables as this one has.
         let mut blocks = Vec::new();
         for share in self.shares {
-            blocks.push(
-                Frames::new(
-                    *frames_per_queue,
-                    share,
-                    self.ports,
-                    held,
-                    Taking { copying: false, frame_size: *frame_size },
-                )?
-                .count
-                    * frame_size,
-            );
+            blocks.push(self.frames(share, held, false)?.count * frame_size);
             blocks.extend(&tables.bytes);
         }
         let lie = if ordinary.len() == 1 { "lies" } else { "lie" };
