@@ -77,7 +77,15 @@ fn connections(known: bool) -> Box<Lookups> {
     lookups
 }
 
+/// Flows whose last packet came in the same tick.
+fn seen_connections() -> Box<Lookups> {
+    let mut lookups = connections(true);
+    lookups.look_up();
+    lookups
+}
+
 #[library_benchmark]
+#[bench::again(seen_connections())]
 #[bench::hit(connections(true))]
 #[bench::miss(connections(false))]
 fn connection_lookup(mut lookups: Box<Lookups>) -> Box<Lookups> {

@@ -223,7 +223,12 @@ impl Connections {
     #[inline(always)]
     pub fn lookup_first(&mut self, flow: FlowHash, signal: Signal, now: Tick) -> Option<RealId> {
         let first = first_bucket(flow);
-        match self.buckets.at(first).find(tag_of(flow)) {
+        let bucket = self.buckets.at(first);
+        match bucket.find(tag_of(flow)) {
+            // Most packets come within the tick of the one before, and say the same: nothing is to be noted.
+            Some(lane) if bucket.metas[lane].is(signal.steady(), now) => {
+                Some(RealId::from_bits(bucket.reals[lane]))
+            }
             Some(lane) => self.touch(Place { bucket: first, lane }, signal, now),
             None => {
                 self.prefetch_second(flow);
@@ -435,7 +440,7 @@ impl Connections {
             return None;
         };
         let next = meta.with(state, now);
-        // Most packets come within the tick of the one before: then the cache line stays clean.
+        // Where it is the same, the cache line stays clean.
         if next != meta {
             self.buckets.at_mut(place.bucket).metas[place.lane] = next;
             self.closing += usize::from(state == State::Closing && meta.state() != State::Closing);

@@ -69,6 +69,17 @@ impl Signal {
             Self::Data
         }
     }
+
+    /// The state of a connection whose packets all say this.
+    #[inline(always)]
+    pub(super) const fn steady(self) -> State {
+        match self {
+            Self::Open => State::Opening,
+            Self::Data => State::Established,
+            Self::Close => State::Closing,
+            Self::Datagram => State::Datagram,
+        }
+    }
 }
 
 /// How far a connection is.
@@ -139,6 +150,12 @@ impl Meta {
         Self(seen.0 << Self::TICK_SHIFT | self.0 & (Self::AWAY | Self::COUNT) | state as u32)
     }
 
+    /// Whether this is the state, and the time.
+    #[inline(always)]
+    pub(super) const fn is(self, state: State, seen: Tick) -> bool {
+        self.0 & !(Self::AWAY | Self::COUNT) == seen.0 << Self::TICK_SHIFT | state as u32
+    }
+
     /// Whether a flag, or any of several bits, is set.
     #[inline(always)]
     pub(super) const fn has(self, flag: u32) -> bool {
@@ -193,7 +210,7 @@ impl Timeouts {
     /// The longest timeout: 30 days. Longer ones are cut to it.
     pub const MAX: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
-    /// In ticks, by the number of the state.
+    /// In ticks, by the number of the state: at least one, so that no entry is over in the tick that it was seen in.
     pub(super) fn ticks(&self) -> [u32; 4] {
         let mut ticks = [0; 4];
         for (state, timeout) in [
@@ -202,7 +219,7 @@ impl Timeouts {
             (State::Closing, self.closing),
             (State::Datagram, self.datagram),
         ] {
-            ticks[state as usize] = Tick::count(timeout.min(Self::MAX));
+            ticks[state as usize] = Tick::count(timeout.min(Self::MAX)).max(1);
         }
         ticks
     }
@@ -233,6 +250,28 @@ mod tests {
         assert_eq!(Signal::of_tcp_flags(0x11), Signal::Close);
         assert_eq!(Signal::of_tcp_flags(0x04), Signal::Close);
         assert_eq!(Signal::of_tcp_flags(0x03), Signal::Close, "SYN and FIN: nobody sends this honestly");
+    }
+
+    #[test]
+    fn a_steady_connection_stays_as_it_is() {
+        for signal in [Signal::Open, Signal::Data, Signal::Close, Signal::Datagram] {
+            let steady = signal.steady();
+            assert_eq!(steady.after(signal), Some(steady), "{signal:?}");
+            let (now, later) = (Tick(7), Tick(8));
+            let meta = Meta(Meta::AWAY | Meta::COUNT).with(steady, now);
+            assert!(meta.is(steady, now), "{signal:?}");
+            assert!(!meta.is(steady, later), "{signal:?}");
+            let other = if steady == State::Opening { State::Closing } else { State::Opening };
+            assert!(!meta.is(other, now), "{signal:?}");
+        }
+    }
+
+    #[test]
+    fn no_timeout_is_shorter_than_a_tick() {
+        let none =
+            Timeouts { opening: Duration::ZERO, closing: Duration::from_nanos(1), ..Timeouts::default() };
+        assert_eq!(none.ticks()[State::Opening as usize], 1);
+        assert_eq!(none.ticks()[State::Closing as usize], 1);
     }
 
     #[test]
