@@ -16,8 +16,11 @@
 )]
 
 mod capture;
+#[cfg(feature = "census")]
+pub mod census;
 mod error;
 mod host;
+mod huge_pages;
 mod interface;
 mod link;
 mod name;
@@ -32,6 +35,7 @@ mod wait;
 pub use capture::Capture;
 pub use error::{Error, Result};
 pub use host::{Host, Transport};
+pub use huge_pages::HugePages;
 pub use interface::{PacketCounters, XdpMode, XdpProgram};
 pub use link::{End, Link, Mac};
 pub use name::{NetworkId, Owner};

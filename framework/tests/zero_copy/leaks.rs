@@ -1,41 +1,21 @@
 //! Started and stopped, and killed, many times under load, on a card that does zero copy: nothing is left of any of it.
 
-use std::fs;
-
 use afx::Idle;
 use afx::port::{Mode, ModeWanted};
-use afx_testbed::{Signal, wait_for};
+use afx_testbed::census::{Census, Objects, assert_gone, assert_nothing_left, objects_of};
+use afx_testbed::{HugePages, Signal, wait_for};
 
 use crate::cable::Cable;
-use crate::census::{Census, Objects, assert_gone, assert_nothing_left, objects_of};
 use crate::pump::Plan;
 use crate::support::*;
 
 const STARTS: usize = 40;
 const KILLS: usize = 10;
 
-/// Huge pages for the packet memory of both ends, as long as it lives.
-struct HugePages;
-
-impl HugePages {
-    const FILE: &str = "/proc/sys/vm/nr_hugepages";
-
-    fn reserve() -> Self {
-        fs::write(Self::FILE, "32").unwrap();
-        assert_eq!(fs::read_to_string(Self::FILE).unwrap(), "32\n");
-        Self
-    }
-}
-
-impl Drop for HugePages {
-    fn drop(&mut self) {
-        let _ = fs::write(Self::FILE, "0");
-    }
-}
-
 #[test]
 fn nothing_is_left_of_many_starts_and_kills() {
-    let _pages = HugePages::reserve();
+    // For the packet memory of both ends.
+    let _pages = HugePages::reserve(32).unwrap();
     let hosts = Hosts::new("lleaks");
     hosts.join(Cable::First, "eth0");
     let plan = Plan::endless().pressing(128);
@@ -64,12 +44,11 @@ fn nothing_is_left_of_many_starts_and_kills() {
     // What is made once, and kept.
     start_and_stop();
     start_and_kill();
-    let take = || Census::take_of_machine(&hosts.near, "eth0");
+    let take = || Census::take_of_machine(Some(&hosts.near), "eth0");
     let before = take();
     let mut objects: Objects = (0..STARTS).flat_map(|_| start_and_stop()).collect();
     objects.extend((0..KILLS).flat_map(|_| start_and_kill()));
     assert_gone(&objects);
-    assert_nothing_left(&before, take);
-    println!("{STARTS} starts and {KILLS} kills");
+    println!("{STARTS} starts and {KILLS} kills: {}", assert_nothing_left(&before, take));
     traffic.end();
 }

@@ -6,8 +6,6 @@
 mod balance;
 mod bytes;
 mod cable;
-#[path = "../leaks/census.rs"]
-mod census;
 mod copying;
 mod doctor;
 mod generator;

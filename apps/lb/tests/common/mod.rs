@@ -4,6 +4,7 @@
 
 pub(crate) mod download;
 pub(crate) mod echo;
+pub(crate) mod settings;
 pub(crate) mod upload;
 
 use std::fs;
