@@ -3,14 +3,15 @@
 use super::facts::Facts;
 use super::{Finding, Remedy, Topic};
 use crate::machine::files::Files;
-use crate::port::{Demand, RING_SIZE};
+use crate::port::{Demand, FRAME_SIZE, RING_SIZE, frame_size_of};
 use crate::worker::{Supply, memory_of};
 
 const TOPIC: Topic = Topic::Memory;
 
 /// Bytes of the packet memory of a worker with one queue of an interface.
 pub(super) fn packet_memory(facts: Option<&Facts>) -> usize {
-    memory_of(Demand::of_xdp_auto(RING_SIZE, facts.and_then(|facts| facts.rings)))
+    let demand = Demand::of_xdp_auto(RING_SIZE, facts.and_then(|facts| facts.rings));
+    memory_of(demand, facts.map_or(FRAME_SIZE, |facts| frame_size_of(&facts.driver, facts.link.mtu)))
 }
 
 /// `workers` is how many would work on the interface.
@@ -69,6 +70,9 @@ mod tests {
         use super::super::facts::tests::{card, veth};
         assert_eq!(packet_memory(None), (3 * 2048 + 3 * 64) * 2048);
         assert_eq!(packet_memory(Some(&veth())), packet_memory(None));
-        assert_eq!(packet_memory(Some(&card())), (2048 + 2048 + 64 + 2048 + 2048 + 3 * 64) * 2048);
+        let frames = 2048 + 2048 + 64 + 2048 + 2048 + 3 * 64;
+        assert_eq!(packet_memory(Some(&card())), frames * 2048);
+        let in_kib = Facts { driver: "igb".into(), ..card() };
+        assert_eq!(packet_memory(Some(&in_kib)), frames * 4096);
     }
 }

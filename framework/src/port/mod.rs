@@ -23,9 +23,9 @@ pub use pcap::{
     PcapPort,
 };
 pub use route::carries_default_route;
-#[cfg(feature = "doctor")]
-pub(crate) use xdp::longest_mtu;
 pub use xdp::{LongPackets, MultiBuffer, XdpPort};
+#[cfg(feature = "doctor")]
+pub(crate) use xdp::{frame_size_of, longest_mtu};
 
 pub use crate::xsk::{BusyPoll, Mode, ModeWanted};
 pub use afx_redirect::{
@@ -39,6 +39,9 @@ use crate::error::{Error, Result};
 use crate::mem::Pool;
 use crate::time::Time;
 use crate::worker::Memory;
+
+/// Bytes of a frame, unless said, or a card needs more.
+pub(crate) const FRAME_SIZE: usize = 2048;
 
 /// A port of a runtime: the order in which ports were given to its builder.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -76,6 +79,11 @@ pub trait Port: Send + Sync {
     #[doc(hidden)]
     fn long_packets(&self, _frame_size: usize) -> Option<LongPackets> {
         None
+    }
+    /// Bytes that a frame has to have for it, where nothing else is said.
+    #[doc(hidden)]
+    fn frame_size(&self) -> usize {
+        FRAME_SIZE
     }
     /// The queues that it would have, where nothing is changed to find out.
     #[doc(hidden)]

@@ -1,5 +1,6 @@
 //! The AF_XDP port: a network interface, its redirect program, and a socket per queue.
 
+mod buffers;
 mod health;
 mod multi_buffer;
 mod queue;
@@ -11,7 +12,9 @@ use std::time::Duration;
 
 use afx_redirect::{AttachMode, Coexist, Counters, OnStall, Options, Redirect, Steering};
 
-use super::{Demand, Port, Queue, RING_SIZE, carries_default_route};
+use super::{Demand, FRAME_SIZE, Port, Queue, RING_SIZE, carries_default_route};
+#[cfg(feature = "doctor")]
+pub(crate) use buffers::frame_size as frame_size_of;
 use health::{Health, describe};
 #[cfg(feature = "doctor")]
 pub(crate) use multi_buffer::longest_mtu;
@@ -67,6 +70,8 @@ struct State {
     long: Option<LongPackets>,
     /// Frames that a packet may have in zero-copy mode, where the driver has that.
     zero_copy: Option<u32>,
+    /// Whether the driver's buffers take all of a packet that fits a frame.
+    whole: bool,
     open: Vec<Open>,
     /// Sockets that wait for traffic to be let in.
     waiting: Vec<(u32, OwnedFd)>,
@@ -223,7 +228,10 @@ impl XdpPort {
         let ways = match umem.is_bound() {
             // All sockets do as the first.
             true => vec![(mode, false)],
-            false => ways(mode, memory.long_packets(), self.state().zero_copy),
+            false => {
+                let State { zero_copy, whole, .. } = *self.state();
+                ways(mode, memory.long_packets(), zero_copy, whole)
+            }
         };
         let mut ways = ways.into_iter().peekable();
         loop {
@@ -269,6 +277,17 @@ impl XdpPort {
             Some(level) => demand.with_level(level),
             None => demand,
         }
+    }
+
+    /// The name of its driver; empty where there is none that says so.
+    fn driver(&self) -> String {
+        interface::driver(&self.interface).unwrap_or_default()
+    }
+
+    /// Whether the driver's buffers take whole packets in zero-copy mode, of those that fit a frame.
+    fn takes_whole(&self, mtu: u32, frame_size: usize) -> bool {
+        let fits = (mtu as usize).min(frame_room(frame_size) - multi_buffer::LINK);
+        self.send_only || fits <= buffers::longest(&self.driver(), frame_size)
     }
 
     fn rx_queues(&self) -> Result<u32> {
@@ -320,6 +339,15 @@ impl Port for XdpPort {
         let mtu =
             interface::mtu(&self.interface).map_err(|source| self.error("asking for its MTU", source))?;
         let long = self.multi_buffer.wanted(mtu, frame_size);
+        let whole = self.takes_whole(mtu, frame_size);
+        if !whole && long.is_none() && self.mode == ModeWanted::Demand(Mode::ZeroCopy) {
+            return Err(self.refused(format_args!(
+                "in zero-copy mode its driver has buffers of {} bytes in frames of {frame_size}, and an MTU of {mtu} \
+                 lets longer packets come: frames of 4096 bytes take up to {}",
+                buffers::room(&self.driver(), frame_size),
+                buffers::room(&self.driver(), 4096)
+            )));
+        }
         let options = Options {
             mode: self.attach,
             coexist: self.coexist,
@@ -337,7 +365,8 @@ impl Port for XdpPort {
         applied.with_queues(&queues).map_err(|source| self.not_applied(source))?;
         let mut state = self.state();
         state.redirect = Some(redirect);
-        (state.long, state.zero_copy) = (long, afx_redirect::zero_copy_segments(index));
+        (state.long, state.whole) = (long, whole);
+        state.zero_copy = afx_redirect::zero_copy_segments(index);
         #[cfg(feature = "settings")]
         {
             state.applied = applied;
@@ -351,6 +380,15 @@ impl Port for XdpPort {
             return state.long;
         }
         self.multi_buffer.wanted(interface::mtu(&self.interface).ok()?, frame_size)
+    }
+
+    fn frame_size(&self) -> usize {
+        match (self.mode, interface::mtu(&self.interface)) {
+            (ModeWanted::Auto | ModeWanted::Demand(Mode::ZeroCopy), Ok(mtu)) if !self.send_only => {
+                buffers::frame_size(&self.driver(), mtu)
+            }
+            _ => FRAME_SIZE,
+        }
     }
 
     fn queues(&self) -> Result<Vec<u32>> {

@@ -67,10 +67,10 @@ pub(super) struct Taking {
     pub(super) frame_size: usize,
 }
 
-/// Bytes of the packet memory of a worker with one queue, in frames of 2048 bytes.
+/// Bytes of the packet memory of a worker with one queue.
 #[cfg(feature = "doctor")]
-pub(crate) fn memory_of(demand: Demand) -> usize {
-    Reckoning { queues: vec![(1, demand)], held: 0, segments: 1, is_shared: true }.frames() * 2048
+pub(crate) fn memory_of(demand: Demand, frame_size: usize) -> usize {
+    Reckoning { queues: vec![(1, demand)], held: 0, segments: 1, is_shared: true }.frames() * frame_size
 }
 
 /// What the number of a worker's frames is worked out from.

@@ -18,7 +18,7 @@ use crate::batch::{MAX_PORTS, Reasons};
 use crate::error::{Error, Result};
 use crate::mem::cycles_per_ns;
 use crate::packet::HashSeed;
-use crate::port::Port;
+use crate::port::{FRAME_SIZE, Port};
 use crate::stage::Pipeline;
 
 /// The way into the framework: [`Runtime::builder`].
@@ -33,7 +33,7 @@ impl Runtime {
             cores: Vec::new(),
             idle: Idle::default(),
             frames_per_queue: None,
-            frame_size: 2048,
+            frame_size: None,
             huge_pages: HugePages::default(),
             tick: Duration::from_millis(1),
             hash_seed: HashSeed(RandomState::new().hash_one(())),
@@ -50,7 +50,7 @@ pub struct RuntimeBuilder {
     cores: Vec<usize>,
     idle: Idle,
     frames_per_queue: Option<usize>,
-    frame_size: usize,
+    frame_size: Option<usize>,
     huge_pages: HugePages,
     tick: Duration,
     hash_seed: HashSeed,
@@ -90,10 +90,18 @@ impl RuntimeBuilder {
         self
     }
 
-    /// Size of a frame in bytes: 2048 (the default) or 4096. It takes 256 bytes less of a packet.
+    /// Size of a frame in bytes: 2048 or 4096. It takes 256 bytes less of a packet. Unless said it is 2048, and 4096 where
+    /// a port may be in zero-copy mode and its card has buffers of whole KiB (the drivers igb, igc and ixgbe): of a frame
+    /// of 2048 bytes they take 1024 of a packet, too few for an MTU of 1500.
     pub fn frame_size(mut self, bytes: usize) -> Self {
-        self.frame_size = bytes;
+        self.frame_size = Some(bytes);
         self
+    }
+
+    /// The size of a frame that is said, or that the ports need.
+    fn size(&self) -> usize {
+        let needed = || self.ports.iter().map(|port| port.frame_size()).max();
+        self.frame_size.or_else(needed).unwrap_or(FRAME_SIZE)
     }
 
     /// Whether packet memory and tables have to lie on huge pages: where there are enough, unless said.
@@ -141,15 +149,16 @@ impl RuntimeBuilder {
         let queues = self.ports.iter().map(|port| port.queues()).collect::<Result<Vec<_>>>()?;
         let there = Cores::of(&self.ports, self.idle != Idle::Busy);
         let shares = plan(&queues, self.workers, &self.cores, &there)?;
+        let frame_size = self.size();
         let planned = |share: &Share| {
             let frames = Frames::new(
                 self.frames_per_queue,
                 share,
                 &self.ports,
                 held,
-                Taking { copying: false, frame_size: self.frame_size },
+                Taking { copying: false, frame_size },
             )?;
-            let (bytes, reckoning) = (frames.count * self.frame_size, frames.to_string());
+            let (bytes, reckoning) = (frames.count * frame_size, frames.to_string());
             Ok(PlannedMemory { frames: frames.count, bytes, reckoning })
         };
         shares.iter().map(planned).collect()
@@ -289,8 +298,9 @@ impl RuntimeBuilder {
         if self.ports.len() > MAX_PORTS {
             return Err(Error::config(format!("{} ports: at most {MAX_PORTS}", self.ports.len())));
         }
-        if !matches!(self.frame_size, 2048 | 4096) {
-            return Err(Error::config(format!("frames of {} bytes: 2048 or 4096", self.frame_size)));
+        let frame_size = self.size();
+        if !matches!(frame_size, 2048 | 4096) {
+            return Err(Error::config(format!("frames of {frame_size} bytes: 2048 or 4096")));
         }
         if self.frames_per_queue == Some(0) {
             return Err(Error::config(
@@ -302,7 +312,7 @@ impl RuntimeBuilder {
         if let Some(pair) = names.windows(2).find(|pair| pair[0] == pair[1]) {
             return Err(Error::config(format!("port {} is given twice", pair[0])));
         }
-        let queues = self.ports.iter().map(|port| port.prepare(self.frame_size)).collect::<Result<Vec<_>>>();
+        let queues = self.ports.iter().map(|port| port.prepare(frame_size)).collect::<Result<Vec<_>>>();
         let there = Cores::of(&self.ports, self.idle != Idle::Busy);
         let shares = queues.and_then(|queues| plan(&queues, self.workers, &self.cores, &there));
         let shares = shares.and_then(|shares| self.place(&shares).map(|()| shares));
@@ -310,7 +320,7 @@ impl RuntimeBuilder {
         let settings = Settings {
             idle: self.idle,
             frames_per_queue: self.frames_per_queue,
-            frame_size: self.frame_size,
+            frame_size,
             huge_pages: self.huge_pages,
             tick: self.tick,
             hash_seed: self.hash_seed,

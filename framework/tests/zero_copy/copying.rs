@@ -45,7 +45,12 @@ fn two_workers_share_a_card_of_two_queues() {
 
 #[test]
 fn every_byte_comes_back() {
-    bytes::every_length("cbytes", Mode::Copy);
+    bytes::every_length("cbytes", Cable::First, Mode::Copy);
+}
+
+#[test]
+fn every_byte_comes_back_on_another_card() {
+    bytes::every_length("cbytesigb", Cable::Igb, Mode::Copy);
 }
 
 #[test]

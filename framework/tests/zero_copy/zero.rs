@@ -73,7 +73,12 @@ fn two_workers_share_a_card_of_two_queues() {
 
 #[test]
 fn every_byte_comes_back() {
-    bytes::every_length("zbytes", Mode::ZeroCopy);
+    bytes::every_length("zbytes", Cable::First, Mode::ZeroCopy);
+}
+
+#[test]
+fn every_byte_comes_back_on_another_card() {
+    bytes::every_length("zbytesigb", Cable::Igb, Mode::ZeroCopy);
 }
 
 #[test]

@@ -46,7 +46,7 @@ pub(crate) fn steering(config: &Config) -> Result<Steering> {
 
 /// A runtime with the configuration's ports and workers; what is missing is its pipeline.
 pub(crate) fn runtime(config: &Config) -> Result<RuntimeBuilder> {
-    let mut builder = Runtime::builder().frame_size(FRAME_SIZE).idle(match config.idle {
+    let mut builder = Runtime::builder().idle(match config.idle {
         config::Idle::Busy => Idle::Busy,
         config::Idle::Adaptive => Idle::ADAPTIVE,
     });
@@ -91,7 +91,7 @@ fn xdp_port(port: &config::Port, idle: config::Idle, steering: &Steering) -> Xdp
     }
 }
 
-/// Bytes of a frame of packet memory.
+/// Bytes of a frame of packet memory, where no card needs larger ones.
 pub(crate) const FRAME_SIZE: usize = 2048;
 
 /// Whether a port takes packets longer than a frame.

@@ -29,7 +29,7 @@ const HEADROOM: usize = 256;
 const COPY_SEGMENTS: u32 = 18;
 
 /// What comes before an IP packet on the wire: Ethernet's header and a VLAN tag.
-const LINK: usize = 14 + 4;
+pub(super) const LINK: usize = 14 + 4;
 
 /// The longest packet that fits one frame, in bytes.
 pub(super) const fn frame_room(frame_size: usize) -> usize {
@@ -73,15 +73,20 @@ impl MultiBuffer {
 /// The ways to bind a socket, the best first: its mode, and whether with several frames a packet. A way that the
 /// kernel or the driver does not have is followed by the next.
 ///
-/// `zero_copy` is how many frames a packet may have in zero-copy mode, where the driver has that.
+/// `zero_copy` is how many frames a packet may have in zero-copy mode, where the driver has that. `whole` is whether its
+/// buffers take all of a packet that fits a frame.
 pub(super) fn ways(
     mode: ModeWanted,
     wanted: Option<LongPackets>,
     zero_copy: Option<u32>,
+    whole: bool,
 ) -> Vec<(ModeWanted, bool)> {
     const COPY: ModeWanted = ModeWanted::Demand(Mode::Copy);
     const ZERO_COPY: ModeWanted = ModeWanted::Demand(Mode::ZeroCopy);
-    let Some(LongPackets { demanded, .. }) = wanted else { return vec![(mode, false)] };
+    let Some(LongPackets { demanded, .. }) = wanted else {
+        let mode = if mode == ModeWanted::Auto && !whole { COPY } else { mode };
+        return vec![(mode, false)];
+    };
     let several = zero_copy.is_some_and(|segments| segments > 1);
     let mut ways = match mode {
         // What a driver has is asked for by name: else the kernel would take copy mode for the several frames.
@@ -164,6 +169,7 @@ mod tests {
     fn zero_copy_is_given_up_where_it_takes_no_long_packets_unless_it_is_demanded() {
         let auto = Some(LongPackets { longest: 9018, demanded: false });
         let on = Some(LongPackets { longest: 9018, demanded: true });
+        let ways = |mode, wanted, zero_copy| ways(mode, wanted, zero_copy, true);
         // A driver without zero-copy, or of which nothing is known.
         assert_eq!(ways(ModeWanted::Auto, auto, None), [(ModeWanted::Auto, true), (ModeWanted::Auto, false)]);
         assert_eq!(ways(ModeWanted::Auto, on, None), [(ModeWanted::Auto, true)]);
@@ -182,6 +188,15 @@ mod tests {
         assert_eq!(ways(COPY, on, Some(5)), [(COPY, true)]);
         // None that is wanted changes nothing.
         assert_eq!(ways(ModeWanted::Auto, None, Some(5)), [(ModeWanted::Auto, false)]);
+    }
+
+    #[test]
+    fn zero_copy_is_given_up_where_buffers_are_smaller_than_packets() {
+        let ways = |mode| ways(mode, None, Some(1), false);
+        assert_eq!(ways(ModeWanted::Auto), [(COPY, false)]);
+        assert_eq!(ways(COPY), [(COPY, false)]);
+        // The port does not start, with an error that says so.
+        assert_eq!(ways(ZERO_COPY), [(ZERO_COPY, false)]);
     }
 
     #[test]
