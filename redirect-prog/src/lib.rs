@@ -59,6 +59,6 @@ pub use counters::{Counters, DecapCounters};
 pub use decap::{Decap, DecapOptions, OnFragment, TunnelEnds};
 pub use earlier::{Coexist, Obstacle};
 pub use error::{Error, RuleError};
-pub use link::{AttachMode, Attached, Occupant, interface_index, occupant, zero_copy_segments};
+pub use link::{AttachMode, Attached, Occupant, bpf_answers, interface_index, occupant, zero_copy_segments};
 pub use redirect::{OnStall, Options, Redirect};
 pub use steering::{Protocol, Rule, Steering};

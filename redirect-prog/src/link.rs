@@ -225,6 +225,23 @@ pub fn zero_copy_segments(ifindex: u32) -> Option<u32> {
 /// `NETDEV_XDP_ACT_XSK_ZEROCOPY` of `linux/netdev.h`.
 const XSK_ZEROCOPY: u64 = 8;
 
+/// Whether this process may make the system call `bpf` at all; nothing is loaded, and it takes no right.
+///
+/// # Errors
+/// `ENOSYS` where the kernel was built without it; otherwise what a policy answers that keeps it from the process, `EPERM`
+/// mostly.
+pub fn bpf_answers() -> io::Result<()> {
+    let mut info = libbpf_sys::bpf_prog_info::default();
+    let mut length = size_of_val(&info) as u32;
+    // SAFETY: the kernel writes at most `length` bytes to `info`, which lives; and there is no such descriptor.
+    let asked = unsafe { libbpf_sys::bpf_prog_get_info_by_fd(-1, &raw mut info, &raw mut length) };
+    match check(asked) {
+        // It has looked for the descriptor.
+        Err(error) if matches!(error.raw_os_error(), Some(libc::EBADFD | libc::EBADF)) => Ok(()),
+        result => result.map(drop),
+    }
+}
+
 fn program_name(id: u32) -> io::Result<String> {
     // SAFETY: takes a number; the descriptor made, close-on-exec, is owned by nobody else.
     let fd = unsafe { OwnedFd::from_raw_fd(check(libbpf_sys::bpf_prog_get_fd_by_id(id))?) };

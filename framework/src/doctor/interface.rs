@@ -70,7 +70,8 @@ fn program(facts: &Facts) -> Finding {
         _ => "xdpoffload",
     };
     let why = "afx does not push another program aside unless told to: say `coexist = \"chain\"` to have it get what afx \
-               passes, or \"replace\" to put it aside meanwhile; where a process holds it by a bpf_link, end that \
+               passes, or \"replace\" to put it aside meanwhile, for either of which the start takes CAP_SYS_ADMIN; \
+               where a process holds it by a bpf_link, end that \
                process; where none does, it can be taken off for good:";
     let remedy = Remedy::command(format!("ip link set {} {flag} off", facts.name));
     Finding::fails(TOPIC, NAME, occupant.to_string(), why).mend(remedy)

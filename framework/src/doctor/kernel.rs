@@ -2,6 +2,7 @@
 
 use std::io;
 
+use super::rights::{self, NET_RAW};
 use super::{Finding, Remedy, Topic, Verdict};
 use crate::machine::Files;
 
@@ -39,9 +40,14 @@ const ADDED: [((u32, u32), &str); 4] = [
     ((6, 17), "more than 32 packets are sent by a system call in copy mode (6.17)"),
 ];
 
-/// `af_xdp` is what came of opening a socket.
-pub(super) fn examine(files: &Files, release: &Release, af_xdp: io::Result<()>) -> Vec<Finding> {
-    let mut findings = vec![version(release), sockets(af_xdp), bpf(files)];
+/// `af_xdp` is what came of opening a socket, `answered` of making the system call of BPF.
+pub(super) fn examine(
+    files: &Files,
+    release: &Release,
+    af_xdp: io::Result<()>,
+    answered: io::Result<()>,
+) -> Vec<Finding> {
+    let mut findings = vec![version(release), sockets(files, af_xdp), bpf(answered)];
     findings.extend(compiler(files));
     findings.push(mitigations(files));
     findings
@@ -65,37 +71,53 @@ fn version(release: &Release) -> Finding {
     Finding::better(TOPIC, NAME, text, format!("with a newer kernel {}", missing.join("; ")))
 }
 
-fn sockets(opened: io::Result<()>) -> Finding {
+/// What keeps a process from what the kernel has.
+const POLICY: &str = "the service or container that starts it has to allow it";
+
+fn sockets(files: &Files, opened: io::Result<()>) -> Finding {
     const NAME: &str = "AF_XDP";
-    match opened {
-        Ok(()) => Finding::good(TOPIC, NAME, "a socket can be opened"),
+    let Err(error) = opened else { return Finding::good(TOPIC, NAME, "a socket can be opened") };
+    // Protocols are listed by a line each.
+    let protocols = files.read("/proc/thread-self/net/protocols").unwrap_or_default();
+    let is_there = protocols.lines().any(|line| line.starts_with("XDP "));
+    match error.raw_os_error() {
         // The kernel looks for the family first, and for the right after that.
-        Err(error) if error.raw_os_error() == Some(libc::EPERM) => Finding::good(
+        Some(libc::EPERM) if !rights::holds(files, NET_RAW) => Finding::good(
             TOPIC,
             NAME,
             "it is in the kernel; this process may not open a socket, see CAP_NET_RAW",
         ),
-        Err(error) if error.raw_os_error() == Some(libc::EAFNOSUPPORT) => Finding::fails(
+        Some(libc::EAFNOSUPPORT) if !is_there => Finding::fails(
             TOPIC,
             NAME,
             "it is not in the kernel",
             "afx is made of it: take a kernel that was built with CONFIG_XDP_SOCKETS",
         ),
-        Err(error) => Finding::fails(TOPIC, NAME, "no socket can be opened", error.to_string()),
+        Some(libc::EPERM | libc::EACCES | libc::EAFNOSUPPORT) => {
+            let why = format!("{POLICY} (RestrictAddressFamilies=, a seccomp profile): {error}");
+            Finding::fails(TOPIC, NAME, "it is kept from this process", why)
+        }
+        _ => Finding::fails(TOPIC, NAME, "no socket can be opened", error.to_string()),
     }
 }
 
-fn bpf(files: &Files) -> Finding {
+fn bpf(answered: io::Result<()>) -> Finding {
     const NAME: &str = "BPF";
-    // The file is there if and only if the system call is.
-    if files.read("/proc/sys/kernel/unprivileged_bpf_disabled").is_some() {
-        return Finding::good(TOPIC, NAME, "programs can be loaded, with the rights for it");
+    match answered {
+        Ok(()) => Finding::good(TOPIC, NAME, "programs can be loaded, with the rights for it"),
+        Err(error) if error.raw_os_error() == Some(libc::ENOSYS) => Finding::fails(
+            TOPIC,
+            NAME,
+            "it is not in the kernel",
+            "the redirect program cannot be loaded: take a kernel that was built with CONFIG_BPF_SYSCALL",
+        ),
+        Err(error) => {
+            let why = format!(
+                "the redirect program cannot be loaded: {POLICY} (SystemCallFilter=, a seccomp profile): {error}"
+            );
+            Finding::fails(TOPIC, NAME, "it is kept from this process", why)
+        }
     }
-    if files.read("/proc/sys/kernel/osrelease").is_none() {
-        return Finding::better(TOPIC, NAME, "not known", "/proc/sys cannot be read");
-    }
-    let why = "the redirect program cannot be loaded: take a kernel that was built with CONFIG_BPF_SYSCALL";
-    Finding::fails(TOPIC, NAME, "it is not in the kernel", why)
 }
 
 /// Nothing where it cannot be seen: network namespaces other than the first do not show it.
@@ -162,15 +184,35 @@ mod tests {
 
     #[test]
     fn what_the_kernel_was_not_built_with_is_said() {
-        let error = |code| sockets(Err(io::Error::from_raw_os_error(code)));
-        assert_eq!(error(libc::EAFNOSUPPORT).verdict, Verdict::WillNotWork);
-        assert!(error(libc::EAFNOSUPPORT).why.contains("CONFIG_XDP_SOCKETS"));
-        assert_eq!(error(libc::EPERM).verdict, Verdict::Good);
-        assert_eq!(error(libc::ENFILE).verdict, Verdict::WillNotWork);
-        let without = Files::captured([("/proc/sys/kernel/osrelease", "6.6.0")]);
-        assert_eq!(bpf(&without).verdict, Verdict::WillNotWork);
-        assert_eq!(bpf(&Files::captured([])).verdict, Verdict::CouldBeBetter);
-        assert_eq!(compiler(&without), None);
+        let sockets = |code, protocols: &'static str, capabilities: &'static str| {
+            let files = Files::captured([
+                ("/proc/thread-self/net/protocols", protocols),
+                ("/proc/thread-self/status", capabilities),
+                ("/proc/thread-self/uid_map", "0 0 4294967295"),
+            ]);
+            let found = sockets(&files, Err(io::Error::from_raw_os_error(code)));
+            (found.verdict, found.what, found.why)
+        };
+        const THERE: &str = "protocol  size sockets\nXDP       1024      0\n";
+        let (user, root) = ("CapEff:\t0000000000000000\n", "CapEff:\t000001ffffffffff\n");
+        let (verdict, _, why) = sockets(libc::EAFNOSUPPORT, "protocol  size sockets\n", root);
+        assert!(verdict == Verdict::WillNotWork && why.contains("CONFIG_XDP_SOCKETS"), "{why}");
+        for code in [libc::EAFNOSUPPORT, libc::EPERM] {
+            let (verdict, what, why) = sockets(code, THERE, root);
+            assert_eq!((verdict, what.as_str()), (Verdict::WillNotWork, "it is kept from this process"));
+            assert!(why.contains("RestrictAddressFamilies="), "{why}");
+        }
+        assert_eq!(sockets(libc::EPERM, THERE, user).0, Verdict::Good);
+        assert_eq!(sockets(libc::ENFILE, THERE, root).0, Verdict::WillNotWork);
+        let bpf = |code| {
+            let found = bpf(Err(io::Error::from_raw_os_error(code)));
+            (found.verdict, found.why)
+        };
+        for (code, words) in [(libc::ENOSYS, "CONFIG_BPF_SYSCALL"), (libc::EPERM, "SystemCallFilter=")] {
+            let (verdict, why) = bpf(code);
+            assert!(verdict == Verdict::WillNotWork && why.contains(words), "{why}");
+        }
+        assert_eq!(compiler(&Files::captured([])), None);
         let interpreted = Files::captured([("/proc/sys/net/core/bpf_jit_enable", "0\n")]);
         assert_eq!(compiler(&interpreted).unwrap().verdict, Verdict::CouldBeBetter);
     }

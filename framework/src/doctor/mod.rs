@@ -229,7 +229,8 @@ pub fn examine(interface: Option<&str>) -> Result<Report> {
     let cores = cores::allowed(files);
     let workers = facts.map_or(1, |facts| facts.rx_queues().min(cores.len().max(1) as u32));
 
-    let mut findings = kernel::examine(files, &kernel, crate::xsk::ethtool::open_af_xdp());
+    let (af_xdp, bpf) = (crate::xsk::ethtool::open_af_xdp(), afx_redirect::bpf_answers());
+    let mut findings = kernel::examine(files, &kernel, af_xdp, bpf);
     findings.extend(rights::examine(files, memory::packet_memory(facts), workers));
     findings.extend(memory::examine(files, facts, workers));
     findings.extend(cores::examine(files, workers));

@@ -39,10 +39,12 @@ fn joining(facts: &Facts, name: &'static str, short: &str, feature: &'static str
     Finding::fails(TOPIC, name, "on, and the driver cannot turn it off", why)
 }
 
-/// What a virtio card's host and driver have agreed upon: one digit a bit, from the lowest on. None for other cards.
+/// What a virtio card's host and driver have agreed upon: one digit a bit, from the lowest on. None for other cards, and
+/// where /sys is of another network namespace, which may have a card of this name.
 fn host_features(files: &Files, facts: &Facts) -> Option<String> {
-    let path = format!("/sys/class/net/{}/device/features", facts.name);
-    files.read(&path).filter(|_| facts.driver == "virtio_net")
+    let folder = format!("/sys/class/net/{}", facts.name);
+    let is_ours = files.number(&format!("{folder}/ifindex")) == Some(facts.index.into());
+    files.read(&format!("{folder}/device/features")).filter(|_| is_ours && facts.driver == "virtio_net")
 }
 
 /// Bits of `linux/virtio_net.h`: whether the guest can tell its host to stop, and what the host may give it: packets
@@ -148,13 +150,22 @@ mod tests {
             ),
             ("10000100000110110000000000000000100100000000000000000000000000000000", Verdict::Good, "none"),
         ] {
-            let files = Files::captured([("/sys/class/net/eth0/device/features", features)]);
+            let files = Files::captured([
+                ("/sys/class/net/eth0/ifindex", "2"),
+                ("/sys/class/net/eth0/device/features", features),
+            ]);
             let found = find(examine(&files, &virtio()), "host's offloads");
             assert_eq!((found.verdict, found.what.as_str(), found.remedy), (verdict, what, None));
         }
-        // Where /sys does not show it, what ethtool says has to do.
-        let found = find(examine(&Files::captured([]), &virtio()), "hardware GRO");
-        assert_eq!((found.verdict, found.remedy), (Verdict::WillNotWork, None));
+        // Where /sys does not show it, or shows another card, what ethtool says has to do.
+        let other = [
+            ("/sys/class/net/eth0/ifindex", "3"),
+            ("/sys/class/net/eth0/device/features", "10000100000110110000000000000000"),
+        ];
+        for files in [Files::captured([]), Files::captured(other)] {
+            let found = find(examine(&files, &virtio()), "hardware GRO");
+            assert_eq!((found.verdict, found.remedy), (Verdict::WillNotWork, None));
+        }
     }
 
     #[test]

@@ -18,7 +18,7 @@ pub(super) fn examine(files: &Files, facts: &Facts, cores: &[usize]) -> Vec<Find
     let mut findings = vec![queues(facts, cores.len() as u32), rings(facts)];
     findings.extend(sending(facts, files));
     findings.extend([
-        interrupts(files, facts),
+        interrupts(files, facts, cores),
         node(files, facts, cores),
         workers(files, facts, cores),
         polling(files, facts),
@@ -95,7 +95,7 @@ fn sending(facts: &Facts, files: &Files) -> Option<Finding> {
     Some(Finding::better(TOPIC, NAME, what, why))
 }
 
-fn interrupts(files: &Files, facts: &Facts) -> Finding {
+fn interrupts(files: &Files, facts: &Facts, allowed: &[usize]) -> Finding {
     const NAME: &str = "interrupts";
     let found = interrupts::of(files, &facts.name);
     if found.is_empty() {
@@ -126,7 +126,28 @@ fn interrupts(files: &Files, facts: &Facts) -> Finding {
         let command = format!("echo {} > /proc/irq/{first}/smp_affinity_list # and so on", online[1]);
         return Finding::better(TOPIC, NAME, what, why).mend(Remedy::command(command));
     }
+    let workers = placed(files, facts, allowed);
+    let elsewhere = found.iter().find_map(|interrupt| {
+        let (queue, core) = (interrupt.queue?, *workers.get(interrupt.queue? as usize)?);
+        (!interrupt.cores.contains(&core)).then_some((interrupt, queue, core))
+    });
+    if let Some((interrupt, queue, core)) = elsewhere {
+        let why = format!(
+            "that of queue {queue} comes on core {}, and its worker, unless it sleeps when idle or is told its core, is \
+             on core {core}: packets change cores. `interrupts = \"auto\"` has afx see to it while it runs; for good:",
+            written(&interrupt.cores)
+        );
+        let command = format!("echo {core} > /proc/irq/{}/smp_affinity_list # and so on", interrupt.number);
+        return Finding::better(TOPIC, NAME, what, why).mend(Remedy::command(command));
+    }
     Finding::good(TOPIC, NAME, what)
+}
+
+/// The core of each queue's worker, unless told otherwise.
+fn placed(files: &Files, facts: &Facts, cores: &[usize]) -> Vec<usize> {
+    let best = best_first(files, &[&facts.name], cores);
+    let queues = facts.rx_queues() as usize;
+    best.into_iter().take(queues).cycle().take(queues).collect()
 }
 
 fn node(files: &Files, facts: &Facts, cores: &[usize]) -> Finding {
@@ -159,17 +180,17 @@ fn node(files: &Files, facts: &Facts, cores: &[usize]) -> Finding {
 /// Where the workers of this interface's queues would be, one a queue, unless told otherwise.
 fn workers(files: &Files, facts: &Facts, cores: &[usize]) -> Finding {
     const NAME: &str = "workers";
-    let best = best_first(files, &[&facts.name], cores);
-    let count = (facts.rx_queues() as usize).min(best.len());
-    if best.is_empty() {
+    let placed = placed(files, facts, cores);
+    if placed.is_empty() {
         return Finding::better(TOPIC, NAME, "not known", "/proc does not say which cores may be used");
     }
+    let count = placed.len().min(cores.len());
     let place = |(worker, core): (usize, &usize)| {
-        let queues: Vec<usize> = (worker..facts.rx_queues() as usize).step_by(count).collect();
+        let queues: Vec<usize> = (worker..placed.len()).step_by(count).collect();
         let plural = if queues.len() == 1 { "queue" } else { "queues" };
         format!("{plural} {} on core {core}", written(&queues))
     };
-    let places: Vec<_> = best.iter().take(count).enumerate().map(place).collect();
+    let places: Vec<_> = placed.iter().take(count).enumerate().map(place).collect();
     Finding::good(TOPIC, NAME, places.join(", "))
 }
 

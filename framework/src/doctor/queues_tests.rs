@@ -4,6 +4,9 @@ use super::super::Verdict;
 use super::super::facts::tests::{bridge, card, veth, virtio};
 use super::*;
 
+/// Those that the server's processes may run on.
+const CORES: [usize; 8] = [0, 1, 2, 3, 4, 5, 6, 7];
+
 /// Two processors with four cores each, and a card at the second.
 fn server() -> Files {
     Files::captured([
@@ -79,7 +82,7 @@ fn rings_have_room_for_bursts() {
 #[test]
 fn interrupts_and_memory_are_near_the_card() {
     let files = server();
-    let found = interrupts(&files, &card());
+    let found = interrupts(&files, &card(), &CORES);
     assert_eq!((found.verdict, found.what.as_str()), (Verdict::Good, "2 of the queues, on cores 4-5"));
     assert_eq!(node(&files, &card(), &[0, 1, 4]).verdict, Verdict::Good);
     let far = node(&files, &card(), &[0, 1]);
@@ -89,21 +92,25 @@ fn interrupts_and_memory_are_near_the_card() {
 
     let Files::Captured(mut files) = server() else { unreachable!("it is captured") };
     files.insert("/proc/irq/122/effective_affinity_list", "1");
-    let found = interrupts(&Files::Captured(files.clone()), &card());
+    let found = interrupts(&Files::Captured(files.clone()), &card(), &CORES);
     assert_eq!(found.verdict, Verdict::CouldBeBetter);
     assert!(found.why.contains("NUMA node 1, whose cores are 4-7"), "{}", found.why);
     files.insert("/proc/irq/122/effective_affinity_list", "4");
     files.insert("/sys/devices/system/node/node1/hugepages/hugepages-2048kB/free_hugepages", "0");
     let files = Files::Captured(files);
-    assert!(interrupts(&files, &card()).why.contains("one core does the kernel's work"));
+    assert!(interrupts(&files, &card(), &CORES).why.contains("one core does the kernel's work"));
     assert!(node(&files, &card(), &[4]).why.contains("huge page"));
 }
 
 #[test]
 fn a_virtual_machine_has_what_its_host_gives() {
     let files = guest();
-    let found = interrupts(&files, &virtio());
-    assert_eq!((found.verdict, found.what.as_str()), (Verdict::Good, "1 of the queues, on cores 1"));
+    let found = interrupts(&files, &virtio(), &[0, 1]);
+    assert_eq!((found.verdict, found.what.as_str()), (Verdict::CouldBeBetter, "1 of the queues, on cores 1"));
+    // Its worker is on the other core, or on the one that there may be.
+    assert!(found.why.starts_with("that of queue 0 comes on core 1, and its worker, "), "{}", found.why);
+    assert!(found.remedy.unwrap().command.starts_with("echo 0 > /proc/irq/38/smp_affinity_list"));
+    assert_eq!(interrupts(&files, &virtio(), &[1]).verdict, Verdict::Good);
     assert_eq!(node(&files, &virtio(), &[0, 1]).verdict, Verdict::Good);
     let mut facts = virtio();
     assert_eq!(sending(&facts, &files).unwrap().verdict, Verdict::CouldBeBetter);

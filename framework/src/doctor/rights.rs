@@ -16,10 +16,11 @@ struct Needed {
 
 const NEEDED: [Needed; 4] = [
     Needed { number: 12, name: "CAP_NET_ADMIN", what_for: "attaching the redirect program", by_admin: false },
-    Needed { number: 13, name: "CAP_NET_RAW", what_for: "opening AF_XDP sockets", by_admin: false },
+    Needed { number: NET_RAW, name: "CAP_NET_RAW", what_for: "opening AF_XDP sockets", by_admin: false },
     Needed { number: 39, name: "CAP_BPF", what_for: "loading the redirect program", by_admin: true },
     Needed { number: 38, name: "CAP_PERFMON", what_for: "loading the redirect program", by_admin: true },
 ];
+pub(super) const NET_RAW: u32 = 13;
 const SYS_ADMIN: u32 = 21;
 const IPC_LOCK: u32 = 14;
 
@@ -55,6 +56,13 @@ pub(super) fn examine(files: &Files, memory: usize, workers: u32) -> Vec<Finding
     findings.extend(user_namespace(files));
     findings.push(locked_memory(files, has(IPC_LOCK), bounding >> IPC_LOCK & 1 == 1, (memory, workers)));
     findings
+}
+
+/// Whether the calling process has a capability, and in the first user namespace.
+pub(super) fn holds(files: &Files, capability: u32) -> bool {
+    let status = files.read("/proc/thread-self/status").unwrap_or_default();
+    let effective = field(&status, "CapEff").and_then(|set| u64::from_str_radix(set, 16).ok());
+    effective.is_some_and(|set| set >> capability & 1 == 1) && user_namespace(files).is_none()
 }
 
 /// The command that gives this program what afx needs.
