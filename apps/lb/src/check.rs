@@ -1,6 +1,6 @@
 //! `afx-lb check`: what a configuration file means, or what is wrong with it.
 
-mod memory;
+mod machine;
 mod summary;
 
 use std::io::{self, Write as _};
@@ -12,7 +12,7 @@ use serde::Serialize;
 use crate::BAD_INPUT;
 use crate::config::{Config, Diagnostic, FileForm, Outcome};
 use crate::text::complain;
-use memory::Memory;
+use machine::{Machine, Told};
 use summary::Summary;
 
 /// Prints what a valid file means to the standard output, and the problems of a file to the standard error; as JSON
@@ -22,7 +22,7 @@ pub(crate) fn run(file: &Path, json: bool) -> ExitCode {
         return run_json(Config::load(file));
     }
     let Some(config) = load(file) else { return ExitCode::from(BAD_INPUT) };
-    print(&format!("{} is valid.\n\n{}{}", file.display(), Summary(&config), Memory::of(&config)));
+    print(&format!("{} is valid.\n\n{}{}", file.display(), Summary(&config), Machine::of(&config)));
     ExitCode::SUCCESS
 }
 
@@ -44,16 +44,18 @@ pub(crate) fn load(file: &Path) -> Option<Config> {
 }
 
 fn run_json(Outcome { config, diagnostics }: Outcome) -> ExitCode {
-    /// The file's sections and keys, and its warnings.
+    /// The file's sections and keys, its warnings, and what it comes to here.
     #[derive(Serialize)]
     struct Meaning {
         #[serde(flatten)]
         file: FileForm,
         warnings: Vec<Diagnostic>,
+        here: Told,
     }
     let (json, status) = match config {
         Some(config) => {
-            let meaning = Meaning { file: FileForm::of(&config), warnings: diagnostics };
+            let (file, here) = (FileForm::of(&config), Machine::of(&config).told());
+            let meaning = Meaning { file, warnings: diagnostics, here };
             (serde_json::to_string_pretty(&meaning), ExitCode::SUCCESS)
         }
         None => (serde_json::to_string_pretty(&diagnostics), ExitCode::from(BAD_INPUT)),

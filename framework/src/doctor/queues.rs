@@ -7,8 +7,8 @@ use super::peer::Peer;
 use super::{Finding, Remedy, Topic};
 use crate::machine::files::{Files, list, written};
 use crate::machine::interrupts::{self, node_cores};
-use crate::machine::topology::best_first;
 use crate::settings;
+use crate::worker::{Cores, Share, plan};
 use crate::xsk::interface::{Channels, Rings};
 
 const TOPIC: Topic = Topic::Interface;
@@ -126,9 +126,11 @@ fn interrupts(files: &Files, facts: &Facts, allowed: &[usize]) -> Finding {
         let command = format!("echo {} > /proc/irq/{first}/smp_affinity_list # and so on", online[1]);
         return Finding::better(TOPIC, NAME, what, why).mend(Remedy::command(command));
     }
-    let workers = placed(files, facts, allowed);
+    let workers = shares(files, facts, allowed, false).unwrap_or_default();
     let elsewhere = found.iter().find_map(|interrupt| {
-        let (queue, core) = (interrupt.queue?, *workers.get(interrupt.queue? as usize)?);
+        let queue = interrupt.queue?;
+        let worker = workers.iter().find(|share| share.queues.iter().any(|(_, its)| *its == queue))?;
+        let core = worker.core?;
         (!interrupt.cores.contains(&core)).then_some((interrupt, queue, core))
     });
     if let Some((interrupt, queue, core)) = elsewhere {
@@ -143,11 +145,10 @@ fn interrupts(files: &Files, facts: &Facts, allowed: &[usize]) -> Finding {
     Finding::good(TOPIC, NAME, what)
 }
 
-/// The core of each queue's worker, unless told otherwise.
-fn placed(files: &Files, facts: &Facts, cores: &[usize]) -> Vec<usize> {
-    let best = best_first(files, &[&facts.name], cores);
-    let queues = facts.rx_queues() as usize;
-    best.into_iter().take(queues).cycle().take(queues).collect()
+/// The workers of this interface's queues, unless told otherwise.
+fn shares(files: &Files, facts: &Facts, cores: &[usize], by_interrupts: bool) -> crate::Result<Vec<Share>> {
+    let there = Cores::among(files, &[Some(facts.name.as_str())], cores, by_interrupts);
+    plan(&[(0..facts.rx_queues()).collect()], None, &[], &there)
 }
 
 fn node(files: &Files, facts: &Facts, cores: &[usize]) -> Finding {
@@ -177,21 +178,31 @@ fn node(files: &Files, facts: &Facts, cores: &[usize]) -> Finding {
     Finding::good(TOPIC, NAME, format!("{what}; name them as `cores` of the workers"))
 }
 
-/// Where the workers of this interface's queues would be, one a queue, unless told otherwise.
+/// Where the workers of this interface's queues would be, unless told otherwise.
 fn workers(files: &Files, facts: &Facts, cores: &[usize]) -> Finding {
     const NAME: &str = "workers";
-    let placed = placed(files, facts, cores);
-    if placed.is_empty() {
+    if cores.is_empty() {
         return Finding::better(TOPIC, NAME, "not known", "/proc does not say which cores may be used");
     }
-    let count = placed.len().min(cores.len());
-    let place = |(worker, core): (usize, &usize)| {
-        let queues: Vec<usize> = (worker..placed.len()).step_by(count).collect();
-        let plural = if queues.len() == 1 { "queue" } else { "queues" };
-        format!("{plural} {} on core {core}", written(&queues))
+    let places = |by_interrupts: bool| -> crate::Result<String> {
+        let shares = shares(files, facts, cores, by_interrupts)?;
+        let place = |share: &Share| {
+            let queues: Vec<usize> = share.queues.iter().map(|(_, queue)| *queue as usize).collect();
+            let plural = if queues.len() == 1 { "queue" } else { "queues" };
+            let core = share.core.map_or_else(|| "no core of its own".into(), |core| format!("core {core}"));
+            format!("{plural} {} on {core}", written(&queues))
+        };
+        Ok(shares.iter().map(place).collect::<Vec<_>>().join(", "))
     };
-    let places: Vec<_> = placed.iter().take(count).enumerate().map(place).collect();
-    Finding::good(TOPIC, NAME, places.join(", "))
+    match (places(false), places(true)) {
+        (Ok(busy), Ok(asleep)) if busy == asleep => Finding::good(TOPIC, NAME, busy),
+        (Ok(busy), Ok(asleep)) => {
+            Finding::good(TOPIC, NAME, format!("{busy}; by their interrupts, where they sleep: {asleep}"))
+        }
+        (Err(error), _) | (_, Err(error)) => {
+            Finding::better(TOPIC, NAME, "not without a say", error.to_string())
+        }
+    }
 }
 
 fn polling(files: &Files, facts: &Facts) -> Finding {

@@ -200,7 +200,7 @@ mod tests {
             ports.iter().map(|(demand, umem)| Box::new(Asked(*demand, *umem)) as _).collect();
         Frames::new(
             asked,
-            &Share { core: None, queues },
+            &Share { queues, ..Share::default() },
             &ports,
             held,
             Taking { copying: false, frame_size: 2048 },

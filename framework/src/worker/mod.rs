@@ -20,10 +20,15 @@ pub use idle::Idle;
 pub use inline::Inline;
 pub use making::Build;
 pub use memory::{Memory, MemoryStatus};
+pub use plan::PlannedWorker;
 pub use running::{Running, Status};
 pub use runtime::{Pipelined, PlannedMemory, Runtime, RuntimeBuilder};
 #[cfg(feature = "doctor")]
-pub(crate) use {frames::memory_of, huge_pages::Supply};
+pub(crate) use {
+    frames::memory_of,
+    huge_pages::Supply,
+    plan::{Cores, Share, plan},
+};
 
 /// A worker of a runtime, by its number.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -11,7 +11,7 @@ use super::huge_pages::Supply;
 use super::inline::Inline;
 use super::mailbox::Waker;
 use super::making::{Build, Making, OnReady, Settings, longest_of};
-use super::plan::{Cores, Share, plan};
+use super::plan::{Cores, PlannedWorker, Share, plan};
 use super::running::{Running, Shared};
 use super::{HugePages, Idle, WorkerId};
 use crate::batch::{MAX_PORTS, Reasons};
@@ -146,9 +146,7 @@ impl RuntimeBuilder {
     /// # Errors
     /// As the start's, for what is asked of the ports.
     pub fn memory(&self, held: usize) -> Result<Vec<PlannedMemory>> {
-        let queues = self.ports.iter().map(|port| port.queues()).collect::<Result<Vec<_>>>()?;
-        let there = Cores::of(&self.ports, self.idle != Idle::Busy);
-        let shares = plan(&queues, self.workers, &self.cores, &there)?;
+        let shares = self.shares()?;
         let frame_size = self.size();
         let planned = |share: &Share| {
             let frames = Frames::new(
@@ -162,6 +160,30 @@ impl RuntimeBuilder {
             Ok(PlannedMemory { frames: frames.count, bytes, reckoning })
         };
         shares.iter().map(planned).collect()
+    }
+
+    /// The queues and the core that each worker would have, and why that core. Changes nothing.
+    ///
+    /// ```no_run
+    /// use afx::Runtime;
+    /// use afx::port::{Steering, XdpPort};
+    ///
+    /// for worker in Runtime::builder().port(XdpPort::new("eth1", Steering::All)).plan()? {
+    ///     println!("{worker}: {}", worker.why);
+    /// }
+    /// # Ok::<(), afx::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As the start's, for what is asked of ports, workers and cores.
+    pub fn plan(&self) -> Result<Vec<PlannedWorker>> {
+        Ok(self.shares()?.iter().map(|share| share.planned(&self.ports)).collect())
+    }
+
+    fn shares(&self) -> Result<Vec<Share>> {
+        let queues = self.ports.iter().map(|port| port.queues()).collect::<Result<Vec<_>>>()?;
+        let there = Cores::of(&self.ports, self.idle != Idle::Busy);
+        plan(&queues, self.workers, &self.cores, &there)
     }
 
     /// The pipeline: `build` is called once for each worker, on the worker's own pinned thread, and its
@@ -222,7 +244,7 @@ impl<F> Pipelined<F> {
         let mut threads = Vec::new();
         let workers = shares.len();
         for (worker, share) in shares.iter().enumerate() {
-            tracing::info!("worker {worker}: {}", share.describe(&shared.ports));
+            tracing::info!("worker {worker}: {}", share.planned(&shared.ports));
         }
         let shares: Arc<[Share]> = shares.into();
         for (worker, hand_over) in parts.into_iter().enumerate() {
