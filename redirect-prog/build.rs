@@ -23,14 +23,20 @@ fn main() {
     }
 
     let traffic = env::var_os("CARGO_FEATURE_TRAFFIC").map(|_| "traffic");
-    let other = env::var_os("CARGO_FEATURE_TESTING").map(|_| "other");
-    for program in ["redirect", "decap"].into_iter().chain(traffic).chain(other) {
-        let source = format!("src/bpf/{program}.bpf.c");
+    let testing = env::var_os("CARGO_FEATURE_TESTING").map(|_| ["other", "tag"]);
+    let build = |source: &str, clang_args: &[OsString], skeleton: &str| {
+        let source = format!("src/bpf/{source}.bpf.c");
         SkeletonBuilder::new()
             .source(&source)
-            .clang_args(&clang_args)
-            .build_and_generate(out.join(format!("{program}.skel.rs")))
+            .clang_args(clang_args)
+            .build_and_generate(out.join(format!("{skeleton}.skel.rs")))
             .unwrap_or_else(|error| panic!("{source} does not compile: {error:#}"));
+    };
+    for program in ["redirect", "decap"].into_iter().chain(traffic).chain(testing.into_iter().flatten()) {
+        build(program, &clang_args, program);
     }
+    // A program of its own, which needs the running kernel's BTF where it is loaded: the others do without.
+    clang_args.push("-DRX_METADATA".into());
+    build("redirect", &clang_args, "metadata");
     println!("cargo:rerun-if-changed=src/bpf");
 }

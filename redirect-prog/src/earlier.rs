@@ -100,7 +100,7 @@ impl Earlier {
         })?;
         // SAFETY: a descriptor just made by the kernel, close-on-exec, owned by nobody else.
         let program = unsafe { OwnedFd::from_raw_fd(program) };
-        let netlink = netlink().map_err(|source| stays(Obstacle::Other, source))?;
+        let netlink = netlink(libc::NETLINK_ROUTE).map_err(|source| stays(Obstacle::Other, source))?;
         Ok(Self { program, occupant, coexist, ifindex, netlink, taken_off: false })
     }
 
@@ -193,16 +193,17 @@ const XDP_FD: u16 = 1;
 const XDP_FLAGS: u16 = 3;
 const XDP_EXPECTED_FD: u16 = 8;
 
-/// A netlink attribute with its padding. The lengths that there are here are multiples of four.
-fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
+/// A netlink attribute with its padding.
+pub(crate) fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
     let length = (4 + value.len()) as u16;
-    [&length.to_ne_bytes(), &kind.to_ne_bytes(), value].concat()
+    let padding = [0; 4];
+    let padding = &padding[..value.len().next_multiple_of(4) - value.len()];
+    [&length.to_ne_bytes(), &kind.to_ne_bytes(), value, padding].concat()
 }
 
-fn netlink() -> io::Result<OwnedFd> {
+pub(crate) fn netlink(protocol: i32) -> io::Result<OwnedFd> {
     // SAFETY: takes numbers.
-    let fd =
-        unsafe { libc::socket(libc::AF_NETLINK, libc::SOCK_RAW | libc::SOCK_CLOEXEC, libc::NETLINK_ROUTE) };
+    let fd = unsafe { libc::socket(libc::AF_NETLINK, libc::SOCK_RAW | libc::SOCK_CLOEXEC, protocol) };
     if fd < 0 {
         return Err(io::Error::last_os_error());
     }
@@ -212,21 +213,27 @@ fn netlink() -> io::Result<OwnedFd> {
 
 /// Sends a request, and waits for its acknowledgement: an error number behind the header, 0 where all went well.
 fn ask(netlink: &OwnedFd, message: &[u8]) -> io::Result<()> {
-    // SAFETY: the message outlives the call, and its length is said. Sent to the kernel, which is whom an unconnected
-    // socket talks to.
-    let sent = unsafe { libc::send(netlink.as_raw_fd(), message.as_ptr().cast(), message.len(), 0) };
-    if sent < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    let mut answer = [0u8; 1024];
-    // SAFETY: the kernel writes at most that many bytes to the array, which outlives the call.
-    let received = unsafe { libc::recv(netlink.as_raw_fd(), answer.as_mut_ptr().cast(), answer.len(), 0) };
-    let received = usize::try_from(received).map_err(|_| io::Error::last_os_error())?;
-    match answer[..received].get(HEADER..HEADER + 4) {
+    match exchange(netlink, message)?.get(HEADER..HEADER + 4) {
         Some(&[a, b, c, d]) => match i32::from_ne_bytes([a, b, c, d]) {
             0 => Ok(()),
             error => Err(io::Error::from_raw_os_error(-error)),
         },
         _ => Err(io::ErrorKind::InvalidData.into()),
     }
+}
+
+/// Sends a message, and returns the one that answers.
+pub(crate) fn exchange(netlink: &OwnedFd, message: &[u8]) -> io::Result<Vec<u8>> {
+    // SAFETY: the message outlives the call, and its length is said. Sent to the kernel, which is whom an unconnected
+    // socket talks to.
+    let sent = unsafe { libc::send(netlink.as_raw_fd(), message.as_ptr().cast(), message.len(), 0) };
+    if sent < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let mut answer = vec![0u8; 4096];
+    // SAFETY: the kernel writes at most that many bytes to the buffer, which outlives the call.
+    let received = unsafe { libc::recv(netlink.as_raw_fd(), answer.as_mut_ptr().cast(), answer.len(), 0) };
+    let received = usize::try_from(received).map_err(|_| io::Error::last_os_error())?;
+    answer.truncate(received);
+    Ok(answer)
 }

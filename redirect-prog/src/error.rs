@@ -6,6 +6,7 @@ use ipnet::IpNet;
 
 use crate::earlier::{Coexist, Obstacle};
 use crate::link::{Attached, Occupant};
+use crate::metadata::NoMetadata;
 use crate::steering::Protocol;
 
 /// Why a program could not be attached, steered or read.
@@ -84,6 +85,15 @@ pub enum Error {
         mode: Attached,
         /// The kernel's answer.
         source: io::Error,
+    },
+
+    /// What the card knows of packets was demanded, and cannot be had.
+    #[error("interface {ifindex} gives no metadata of received packets (`rx_metadata`)")]
+    Metadata {
+        /// The interface.
+        ifindex: u32,
+        /// Why, and what would be right.
+        source: NoMetadata,
     },
 
     /// The program in place could not be replaced or taken off. It stays.

@@ -1,28 +1,23 @@
 //! The redirect program on one port: loaded, attached, steered, given sockets.
 
 use std::io;
-use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
-use libbpf_rs::skel::{OpenSkel, SkelBuilder};
-use libbpf_rs::{MapCore, MapFlags, MapHandle, OpenMapMut};
+use libbpf_rs::{MapCore, MapFlags};
 
 use crate::beat::{Beat, Beats};
 use crate::counters::Counters;
 use crate::earlier::{Coexist, Earlier, Obstacle};
 use crate::error::{Error, io_error};
 use crate::link::{AttachMode, Attached, Link, Occupant, occupant};
-use crate::program::redirect::RedirectSkelBuilder;
-use crate::program::{load_error, with_log};
+use crate::load::{Config, Maps, PROGRAM, load};
+use crate::metadata::{Bound, NoMetadata, Noting, RxMetadata};
+use crate::program::load_error;
 use crate::steering::Steering;
-use crate::tables::{TABLES, Tables};
-
-const PROGRAM: &str = "redirect";
-const XDP_DROP: u32 = libbpf_sys::XDP_DROP;
-const XDP_PASS: u32 = libbpf_sys::XDP_PASS;
+use crate::tables::Tables;
 
 /// What is settled when the redirect program is loaded.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,6 +45,8 @@ pub struct Options {
     pub max_rules: u32,
     /// Upper bound on the prefixes of each version of IP in the blocklist.
     pub max_blocked: u32,
+    /// Whether what the card knows of a packet is noted before it.
+    pub rx_metadata: RxMetadata,
 }
 
 impl Default for Options {
@@ -64,6 +61,7 @@ impl Default for Options {
             on_stall: None,
             max_rules: 32_768,
             max_blocked: 65_536,
+            rx_metadata: RxMetadata::Off,
         }
     }
 }
@@ -87,6 +85,7 @@ pub struct Redirect {
     link: Link,
     earlier: Option<Earlier>,
     loaded: Loaded,
+    no_metadata: Option<NoMetadata>,
 }
 
 impl Redirect {
@@ -97,12 +96,13 @@ impl Redirect {
     ///
     /// [`Error::Load`] where the kernel refuses the program (too old, no permission), [`Error::Occupied`] where the
     /// interface has an XDP program already, [`Error::Stays`] where that cannot be replaced or chained as
-    /// [`Options::coexist`] says, [`Error::Attach`] where it takes none in the mode demanded, [`Error::Map`] where the
-    /// steering has too many rules. Nothing is left behind, and a program that had to go is back.
+    /// [`Options::coexist`] says, [`Error::Attach`] where it takes none in the mode demanded, [`Error::Metadata`] where
+    /// metadata is demanded and cannot be had, [`Error::Map`] where the steering has too many rules. Nothing is left
+    /// behind, and a program that had to go is back.
     pub fn attach(ifindex: u32, steering: &Steering, options: &Options) -> Result<Self, Error> {
         let there = if options.coexist == Coexist::Refuse { None } else { occupant(ifindex) };
         let chain = there.is_some() && options.coexist == Coexist::Chain;
-        let loaded = Loaded::new(steering, options, chain)?;
+        let (mut loaded, mut no_metadata) = load_for(ifindex, steering, options, chain)?;
         let earlier = match there {
             None => None,
             Some(occupant) => {
@@ -114,9 +114,32 @@ impl Redirect {
                 Some(earlier)
             }
         };
-        // Where this fails, it is put back as it is dropped.
-        let link = Link::attach(loaded.program.as_fd(), ifindex, options.mode)?;
-        Ok(Self { link, earlier, loaded })
+        // Where this fails, what was there is put back as it is dropped.
+        let attach = |loaded: &Loaded, mode| Link::attach(loaded.program.as_fd(), ifindex, mode);
+        let link = match &loaded.bound {
+            None => attach(&loaded, options.mode)?,
+            // Generic mode has no metadata, and older kernels do not refuse the program there.
+            Some(_) => match attach(&loaded, AttachMode::Native) {
+                Err(error @ Error::Attach { .. }) => {
+                    let why = NoMetadata::Attach(Box::new(error));
+                    no_metadata = Some(without(ifindex, options, why)?);
+                    loaded = Loaded::new(steering, options, chain, None)?;
+                    attach(&loaded, options.mode)?
+                }
+                attached => attached?,
+            },
+        };
+        Ok(Self { link, earlier, loaded, no_metadata })
+    }
+
+    /// What is noted before each packet that is redirected; None where nothing is.
+    pub fn noting(&self) -> Option<&Noting> {
+        self.loaded.bound.as_ref().map(|bound| &bound.noting)
+    }
+
+    /// Why nothing is noted, where [`RxMetadata::Auto`] asked for it.
+    pub fn no_metadata(&self) -> Option<&NoMetadata> {
+        self.no_metadata.as_ref()
     }
 
     /// The program that was on the interface before, and what was done with it: replaced or chained.
@@ -226,18 +249,36 @@ impl Redirect {
     }
 }
 
-/// What is compiled into one instance of the program.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Config {
-    steer_all: bool,
-    classes: u32,
-    block4: bool,
-    block6: bool,
+/// Loads the program: the one that notes metadata where that is wanted and can be had, else the other, and why.
+fn load_for(
+    ifindex: u32,
+    steering: &Steering,
+    options: &Options,
+    chain: bool,
+) -> Result<(Loaded, Option<NoMetadata>), Error> {
+    let bound = match options {
+        Options { rx_metadata: RxMetadata::Off, .. } => {
+            return Ok((Loaded::new(steering, options, chain, None)?, None));
+        }
+        Options { mode: AttachMode::Generic, .. } => Err(NoMetadata::Generic),
+        _ if chain => Err(NoMetadata::Chained),
+        _ => Bound::to(ifindex),
+    };
+    let why = match bound.map(|bound| Loaded::new(steering, options, chain, Some(bound))) {
+        Ok(Ok(loaded)) => return Ok((loaded, None)),
+        Ok(Err(error @ Error::Load { .. })) => NoMetadata::Kernel(Box::new(error)),
+        Ok(Err(error)) => return Err(error),
+        Err(why) => why,
+    };
+    let why = without(ifindex, options, why)?;
+    Ok((Loaded::new(steering, options, chain, None)?, Some(why)))
 }
 
-impl Config {
-    fn new(tables: &Tables, steer_all: bool) -> Self {
-        Self { steer_all, classes: tables.classes(), block4: tables.blocks4(), block6: tables.blocks6() }
+/// Goes on without metadata, unless that is demanded.
+fn without(ifindex: u32, options: &Options, why: NoMetadata) -> Result<NoMetadata, Error> {
+    match options.rx_metadata {
+        RxMetadata::On => Err(Error::Metadata { ifindex, source: why }),
+        RxMetadata::Auto | RxMetadata::Off => Ok(why),
     }
 }
 
@@ -251,37 +292,32 @@ pub(crate) struct Loaded {
     config: Config,
     options: Options,
     chained: bool,
-}
-
-/// Shared by all instances of the program.
-#[derive(Debug)]
-struct Maps {
-    sockets: MapHandle,
-    beats: MapHandle,
-    watches: MapHandle,
-    counters: MapHandle,
-    next: MapHandle,
-    tables: [MapHandle; TABLES],
+    /// The device that the program is bound to, where it notes metadata.
+    bound: Option<Bound>,
 }
 
 impl Loaded {
-    /// `chained` is whether another program is to come after this one.
-    pub(crate) fn new(steering: &Steering, options: &Options, chained: bool) -> Result<Self, Error> {
+    /// `chained` is whether another program is to come after this one; `bound` the device to ask for metadata.
+    pub(crate) fn new(
+        steering: &Steering,
+        options: &Options,
+        chained: bool,
+        bound: Option<Bound>,
+    ) -> Result<Self, Error> {
         let tables = Tables::default().steering(steering);
         let config = Config::new(&tables, *steering == Steering::All);
-        let (program, maps) = load(config, options, chained, None)?;
+        let (program, maps) = load(config, options, chained, bound.as_ref(), None)?;
         let beats =
             Beats::map(maps.beats.as_fd(), options.queues).map_err(|source| load_error(PROGRAM, source))?;
         tables.extend(&Tables::default(), &maps.tables)?;
-        Ok(Self { program, maps, beats, tables, config, options: options.clone(), chained })
+        Ok(Self { program, maps, beats, tables, config, options: options.clone(), chained, bound })
     }
 
     /// Has what is passed go to that program first.
     fn follow_with(&self, earlier: &Earlier) -> Result<(), Error> {
         let (first, program) = (0u32.to_ne_bytes(), earlier.program().as_raw_fd().to_ne_bytes());
-        self.maps
-            .next
-            .update(&first, &program, MapFlags::ANY)
+        let next = self.maps.next.as_ref().expect("a program that is to be followed has a map for that");
+        next.update(&first, &program, MapFlags::ANY)
             .map_err(|error| earlier.stays(Obstacle::NotAfterOurs, io_error(error)))
     }
 
@@ -296,11 +332,10 @@ impl Loaded {
         let config = Config::new(&tables, steer_all);
         tables.extend(&self.tables, &self.maps.tables)?;
         if config != self.config {
-            let replaced =
-                load(config, &self.options, self.chained, Some(&self.maps)).and_then(|(program, _)| {
-                    attach(program.as_fd())?;
-                    Ok(program)
-                });
+            let replaced = self.reload(config, &self.options).and_then(|program| {
+                attach(program.as_fd())?;
+                Ok(program)
+            });
             match replaced {
                 Ok(program) => self.program = program,
                 Err(error) => {
@@ -324,10 +359,15 @@ impl Loaded {
             return Ok(());
         }
         let options = Options { frame_limit: bytes, ..self.options.clone() };
-        let (program, _) = load(self.config, &options, self.chained, Some(&self.maps))?;
+        let program = self.reload(self.config, &options)?;
         attach(program.as_fd())?;
         (self.program, self.options) = (program, options);
         Ok(())
+    }
+
+    /// Another instance of the program, with the same maps and bound to the same device.
+    fn reload(&self, config: Config, options: &Options) -> Result<OwnedFd, Error> {
+        load(config, options, self.chained, self.bound.as_ref(), Some(&self.maps)).map(|(program, _)| program)
     }
 
     pub(crate) fn register(&self, queue: u32, socket: BorrowedFd<'_>) -> Result<(), Error> {
@@ -378,94 +418,4 @@ impl Loaded {
         let queues = self.options.queues;
         if queue < queues { Ok(()) } else { Err(Error::QueueOutOfRange { queue, queues }) }
     }
-}
-
-/// Loads an instance of the program, with maps of its own or those of an earlier instance.
-fn load(
-    config: Config,
-    options: &Options,
-    chained: bool,
-    shared: Option<&Maps>,
-) -> Result<(OwnedFd, Maps), Error> {
-    let stall_jiffies = match options.stall_limit {
-        None => 0,
-        Some(limit) => jiffies(limit).map_err(|source| load_error(PROGRAM, source))?,
-    };
-    let on_stall = options.on_stall.unwrap_or(if config.steer_all { OnStall::Pass } else { OnStall::Drop });
-
-    with_log(PROGRAM, || {
-        let mut object = MaybeUninit::uninit();
-        let mut open = RedirectSkelBuilder::default().open(&mut object)?;
-        let constants = open.maps.rodata_data.as_mut().expect("the program has constants");
-        constants.steer_all = config.steer_all.into();
-        constants.classes = config.classes;
-        constants.block4 = config.block4.into();
-        constants.block6 = config.block6.into();
-        constants.queues = options.queues;
-        constants.frame_limit = options.frame_limit;
-        constants.multi_buffer = options.multi_buffer.into();
-        constants.chained = chained.into();
-        constants.stall_jiffies = stall_jiffies;
-        constants.stall_verdict = match on_stall {
-            OnStall::Pass => XDP_PASS,
-            OnStall::Drop => XDP_DROP,
-        };
-        if options.multi_buffer {
-            open.progs.afx_redirect.set_flags(libbpf_sys::BPF_F_XDP_HAS_FRAGS);
-        }
-
-        let maps = &mut open.maps;
-        let set_up = |map: &mut OpenMapMut<'_>, entries: u32, shared: Option<&MapHandle>| match shared {
-            Some(shared) => map.reuse_fd(shared.as_fd()),
-            None => map.set_max_entries(entries),
-        };
-        set_up(&mut maps.sockets, options.queues, shared.map(|maps| &maps.sockets))?;
-        set_up(&mut maps.beats, options.queues, shared.map(|maps| &maps.beats))?;
-        set_up(&mut maps.watches, options.queues, shared.map(|maps| &maps.watches))?;
-        set_up(&mut maps.counters, options.queues + 1, shared.map(|maps| &maps.counters))?;
-        set_up(&mut maps.next, 1, shared.map(|maps| &maps.next))?;
-        let tables = [
-            (&mut maps.hosts4, options.max_rules),
-            (&mut maps.hosts6, options.max_rules),
-            (&mut maps.nets4, options.max_rules),
-            (&mut maps.nets6, options.max_rules),
-            (&mut maps.blocked4, options.max_blocked),
-            (&mut maps.blocked6, options.max_blocked),
-        ];
-        for (index, (map, entries)) in tables.into_iter().enumerate() {
-            set_up(map, entries, shared.map(|maps| &maps.tables[index]))?;
-        }
-
-        let loaded = open.load()?;
-        let maps = &loaded.maps;
-        let maps = Maps {
-            sockets: MapHandle::try_from(&maps.sockets)?,
-            beats: MapHandle::try_from(&maps.beats)?,
-            watches: MapHandle::try_from(&maps.watches)?,
-            counters: MapHandle::try_from(&maps.counters)?,
-            next: MapHandle::try_from(&maps.next)?,
-            tables: [
-                MapHandle::try_from(&maps.hosts4)?,
-                MapHandle::try_from(&maps.hosts6)?,
-                MapHandle::try_from(&maps.nets4)?,
-                MapHandle::try_from(&maps.nets6)?,
-                MapHandle::try_from(&maps.blocked4)?,
-                MapHandle::try_from(&maps.blocked6)?,
-            ],
-        };
-        Ok((loaded.progs.afx_redirect.as_fd().try_clone_to_owned()?, maps))
-    })
-}
-
-/// `limit` in ticks of the kernel, rounded up, at least one.
-#[allow(unsafe_code, reason = "the standard library does not tell a clock's resolution")]
-fn jiffies(limit: Duration) -> io::Result<u64> {
-    let mut tick = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // The coarse clocks advance by the tick, whatever CONFIG_HZ the kernel was built with.
-    // SAFETY: the kernel writes one timespec, which lives through the call.
-    if unsafe { libc::clock_getres(libc::CLOCK_MONOTONIC_COARSE, &raw mut tick) } != 0 {
-        return Err(io::Error::last_os_error());
-    }
-    let tick_ns = u128::from(tick.tv_nsec.unsigned_abs().max(1));
-    Ok(u64::try_from(limit.as_nanos().div_ceil(tick_ns)).unwrap_or(u64::MAX).max(1))
 }

@@ -1,7 +1,8 @@
-//! For tests (feature `testing`): programs run over packets that tests make, by the kernel, without an interface, and
-//! somebody else's program on one.
+//! For tests (feature `testing`): programs run over packets that tests make, by the kernel, without an interface;
+//! somebody else's program on one; a sender's VLAN tags.
 
 mod other;
+mod tagging;
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
@@ -10,6 +11,7 @@ use crate::decap::Loaded;
 use crate::{DecapCounters, DecapOptions, Error};
 
 pub use other::OtherProgram;
+pub use tagging::tag_what_leaves;
 
 /// The decapsulation program, loaded and attached nowhere, which packets are given to one by one
 /// (`BPF_PROG_TEST_RUN`).

@@ -5,8 +5,14 @@
  *
  * What is settled when the program is loaded is read from constants below. The verifier knows their values
  * and removes the code that they rule out, so that a lookup nobody configured costs nothing.
+ *
+ * It is compiled twice. With RX_METADATA it is bound to a device and notes what the card knows of a packet; the kernel
+ * lets no such program use a map of programs, even in code that is never run.
  */
 #include "parse.h"
+#ifdef RX_METADATA
+#include "metadata.h"
+#endif
 
 /* Every packet is steered; no table is asked. */
 const volatile __u32 steer_all = 0;
@@ -126,6 +132,7 @@ struct {
 	__uint(max_entries, 1);
 } counters SEC(".maps");
 
+#ifndef RX_METADATA
 /* The program that comes after this one. The kernel empties it when the loader is gone. */
 struct {
 	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
@@ -133,6 +140,7 @@ struct {
 	__uint(value_size, sizeof(__u32));
 	__uint(max_entries, 1);
 } next SEC(".maps");
+#endif
 
 #define ADDRESS4_SIZE 4
 #define ADDRESS6_SIZE 16
@@ -506,6 +514,9 @@ static __always_inline int redirect(struct xdp_md *ctx, struct counters *count)
 		return stall_verdict;
 	}
 	count->redirected++;
+#ifdef RX_METADATA
+	take_note(ctx);
+#endif
 	return XDP_REDIRECT;
 }
 
@@ -536,9 +547,11 @@ int afx_redirect(struct xdp_md *ctx)
 {
 	int verdict = decide(ctx);
 
+#ifndef RX_METADATA
 	/* Returns only where there is no such program. */
 	if (chained && verdict == XDP_PASS)
 		bpf_tail_call(ctx, &next, 0);
+#endif
 	return verdict;
 }
 

@@ -11,7 +11,7 @@ use xsk_rs::config::{BindFlags, Interface, LibxdpFlags, SocketConfig, UmemConfig
 use xsk_rs::{CompQueue, FillQueue, FrameDesc, RxQueue, Socket, TxQueue, Umem};
 
 use crate::redirect::Loaded;
-use crate::{Options, Steering, interface_index, testing};
+use crate::{Note, Options, Steering, interface_index, testing};
 
 /// The redirect program with a socket on [`Bench::QUEUE`], fed packet by packet.
 pub(crate) struct Bench {
@@ -24,7 +24,7 @@ impl Bench {
     pub(crate) const QUEUE: u32 = 1;
 
     pub(crate) fn new(steering: &Steering, options: &Options) -> Self {
-        let loaded = Loaded::new(steering, options, false).expect("the program loads");
+        let loaded = Loaded::new(steering, options, false, None).expect("the program loads");
         let socket = XskSocket::bind("veth1", Self::QUEUE);
         loaded.register(Self::QUEUE, socket.fd()).expect("the socket registers");
         Self { loaded, socket, ifindex: ifindex("veth1") }
@@ -114,14 +114,23 @@ impl XskSocket {
 
     /// The packets received since.
     pub(crate) fn receive(&mut self) -> Vec<Vec<u8>> {
+        self.receive_noted().into_iter().map(|(_, packet)| packet).collect()
+    }
+
+    /// The packets received since, and the bytes before each in which a note may be.
+    pub(crate) fn receive_noted(&mut self) -> Vec<([u8; Note::SIZE], Vec<u8>)> {
         let mut descriptors = [FrameDesc::default(); Self::FRAMES as usize];
         // SAFETY: the descriptors are written from the ring, of this UMEM.
         let received = unsafe { self.rx.consume(&mut descriptors) };
-        descriptors[..received]
-            .iter()
+        let read = |descriptor| {
             // SAFETY: the frame was received and is not given back to the fill ring, so the kernel leaves it alone.
-            .map(|descriptor| unsafe { self.umem.data(descriptor) }.contents().to_vec())
-            .collect()
+            let data = unsafe { self.umem.data(descriptor) };
+            let packet = data.contents();
+            // SAFETY: as above; the kernel keeps 256 bytes of the frame free before the packet.
+            let before = unsafe { packet.as_ptr().sub(Note::SIZE).cast::<[u8; Note::SIZE]>().read() };
+            (before, packet.to_vec())
+        };
+        descriptors[..received].iter().map(read).collect()
     }
 }
 

@@ -7,6 +7,7 @@ mod decapsulation;
 mod harness;
 mod heartbeat;
 mod live;
+mod metadata;
 mod model;
 mod namespace;
 pub(crate) mod packets;
