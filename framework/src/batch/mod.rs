@@ -25,6 +25,8 @@ mod reason;
 mod segments;
 mod slots;
 
+/// The card's hash of a flow.
+pub use afx_redirect::RxHash;
 pub use held::Held;
 pub use meta::Origin;
 pub use packet::Packet;

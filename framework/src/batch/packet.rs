@@ -2,10 +2,11 @@
 
 use std::ops::Range;
 
+use afx_redirect::RxHash;
 use bytemuck::Pod;
 
 use super::{Batch, Held, Origin, Reason, Slot};
-use crate::packet::{self, Outcome, ParseError, Parsed};
+use crate::packet::{self, EtherType, Outcome, ParseError, Parsed, VlanTag};
 use crate::port::PortId;
 use crate::time::Time;
 use crate::worker::WorkerId;
@@ -167,18 +168,36 @@ impl<'b> Packet<'b> {
         self.batch.origin(self.slot)
     }
 
-    /// The card's own hash of the flow, where it gives one; no kind of port does so far.
-    pub fn rx_hash(&self) -> Option<u32> {
+    /// The card's own hash of the flow, where the port [asks for it](crate::port::XdpPort::rx_metadata) and the card
+    /// knows it. It costs nothing to work out, and differs from card to card and with the card's key. The hash that any
+    /// packet of a flow has is the parse's: [`Parsed::hash`].
+    pub fn rx_hash(&self) -> Option<RxHash> {
         self.batch.meta_of(self.slot).and_then(|meta| meta.rx_hash)
     }
 
-    /// When the card or the capture saw the packet, where it says so.
+    /// When the packet was received: by a capture's timestamps; or by the card's own clock (the PHC, which `phc2sys` may
+    /// keep in step with the system's), where the port [asks for it](crate::port::XdpPort::rx_metadata) and the card
+    /// tells. It is not comparable with [`Batch::now`], which is read of `CLOCK_MONOTONIC` once for the batch, and is
+    /// what there is for packets without.
     pub fn timestamp(&self) -> Option<Time> {
         self.batch.meta_of(self.slot).and_then(|meta| meta.timestamp)
     }
 
-    /// The VLAN tag that the card took off, where it did; no kind of port tells so far.
-    pub fn vlan(&self) -> Option<u16> {
+    /// The VLAN tag that the card took off, and its EtherType, where the port
+    /// [asks for it](crate::port::XdpPort::rx_metadata): the tag is not in the packet's bytes then. Tags that the card
+    /// left are: [`Ethernet::vlan`](crate::packet::Ethernet::vlan).
+    ///
+    /// ```
+    /// use afx::Packet;
+    /// use afx::packet::rewrite;
+    ///
+    /// /// Puts the tag back, for a packet that is to be sent as it came.
+    /// fn tag_again(packet: &mut Packet<'_>) -> bool {
+    ///     let Some((ethertype, tag)) = packet.vlan() else { return true };
+    ///     packet.push_front(4).is_some() && rewrite::push_vlan(packet.bytes_mut(), ethertype, tag)
+    /// }
+    /// ```
+    pub fn vlan(&self) -> Option<(EtherType, VlanTag)> {
         self.batch.meta_of(self.slot).and_then(|meta| meta.vlan)
     }
 

@@ -1,5 +1,7 @@
 //! What the driver of an interface can do for XDP, as it says itself.
 
+use afx_redirect::Kinds;
+
 use super::facts::Facts;
 use super::interface::FITS;
 use super::netlink::{RX_SG, XdpFeatures, ZERO_COPY};
@@ -61,18 +63,11 @@ fn multi_buffer(facts: &Facts, xdp: XdpFeatures) -> Finding {
     }
 }
 
-/// afx asks for none yet: none is no harm.
+/// What `rx_metadata` of a port shows to stages: none is no harm.
 fn metadata(xdp: XdpFeatures) -> Finding {
-    const NAME: &str = "metadata";
-    let names = ["time of arrival", "hash", "VLAN tag"];
-    let there: Vec<_> = names
-        .iter()
-        .enumerate()
-        .filter(|(bit, _)| xdp.metadata >> bit & 1 == 1)
-        .map(|(_, name)| *name)
-        .collect();
-    let what = if there.is_empty() { "none; afx asks for none".to_owned() } else { there.join(", ") };
-    Finding::good(TOPIC, NAME, what)
+    let kinds = Kinds::from_bits(xdp.metadata);
+    let what = if kinds.is_empty() { "none".to_owned() } else { kinds.to_string() };
+    Finding::good(TOPIC, "metadata", what)
 }
 
 #[cfg(test)]
@@ -108,7 +103,8 @@ mod tests {
     fn what_it_can_is_said() {
         let findings = examine(&card());
         assert_eq!(findings[1].what, "the driver has it, for packets of up to 5 buffers");
-        assert_eq!(findings[3].what, "time of arrival, hash");
+        assert_eq!(findings[3].what, "hash, timestamp");
+        assert_eq!(examine(&bridge())[3].what, "none");
         let mut jumbo = bridge();
         jumbo.link.mtu = 9000;
         assert_eq!(verdicts(&jumbo)[2], ("multi-buffer", Verdict::CouldBeBetter));

@@ -126,6 +126,18 @@ impl Frame {
         unsafe { std::slice::from_raw_parts_mut(self.data.as_ptr(), usize::from(self.shape.len())) }
     }
 
+    /// The `N` bytes before the packet's, to be read and changed; they hold what was there. None where the headroom is
+    /// smaller.
+    #[inline(always)]
+    pub(crate) fn before_mut<const N: usize>(&mut self) -> Option<&mut [u8; N]> {
+        if N > usize::from(self.shape.headroom()) {
+            return None;
+        }
+        // SAFETY: `N <= headroom`, so the bytes are in the chunk, which is initialised, and mapped while tokens live; the
+        // exclusive borrow of the only token makes this the only access. An array of bytes has no alignment.
+        Some(unsafe { self.data.sub(N).cast::<[u8; N]>().as_mut() })
+    }
+
     /// Takes `count` bytes of the headroom to the front of the packet; they hold what was there.
     /// Returns false, and changes nothing, where the headroom is too small.
     #[inline(always)]

@@ -29,7 +29,7 @@ pub(crate) use xdp::{frame_size_of, longest_mtu};
 
 pub use crate::xsk::{BusyPoll, Mode, ModeWanted};
 pub use afx_redirect::{
-    AttachMode, Coexist, Counters as RedirectCounters, OnStall, Protocol, Rule, Steering,
+    AttachMode, Coexist, Counters as RedirectCounters, OnStall, Protocol, Rule, RxMetadata, Steering,
 };
 
 use std::os::fd::BorrowedFd;

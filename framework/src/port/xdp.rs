@@ -2,6 +2,7 @@
 
 mod buffers;
 mod health;
+mod metadata;
 mod multi_buffer;
 mod queue;
 
@@ -10,7 +11,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use afx_redirect::{AttachMode, Coexist, Counters, OnStall, Options, Redirect, Steering};
+use afx_redirect::{AttachMode, Coexist, Counters, OnStall, Options, Redirect, RxMetadata, Steering};
 
 use super::{Demand, FRAME_SIZE, Port, Queue, RING_SIZE, carries_default_route};
 #[cfg(feature = "doctor")]
@@ -56,6 +57,7 @@ pub struct XdpPort {
     fill_level: Option<u32>,
     stall_limit: Option<Duration>,
     on_stall: Option<OnStall>,
+    rx_metadata: RxMetadata,
     forced: bool,
     send_only: bool,
     #[cfg(feature = "settings")]
@@ -108,6 +110,7 @@ impl XdpPort {
             fill_level: None,
             stall_limit: Some(Duration::from_millis(500)),
             on_stall: None,
+            rx_metadata: RxMetadata::Off,
             forced: false,
             send_only: false,
             #[cfg(feature = "settings")]
@@ -357,6 +360,7 @@ impl Port for XdpPort {
             queues: queues.iter().max().map_or(1, |last| last + 1),
             stall_limit: self.stall_limit,
             on_stall: self.on_stall,
+            rx_metadata: self.rx_metadata,
             ..Options::default()
         };
         let redirect = Redirect::attach(index, &self.steering, &options)
@@ -460,6 +464,7 @@ impl Port for XdpPort {
         state.open.sort_by_key(|open| open.queue);
         let card = interface::rings(&self.interface).ok().flatten();
         let level = self.lent(Demand::of_xdp(self.ring_size, card, granted.mode)).receiving();
+        let notes = state.redirect.as_ref().and_then(Redirect::noting).map(metadata::Notes::new);
         let segments = if self.multi_buffer == MultiBuffer::Off { 1 } else { takes.segments };
         let send_only = self.send_only;
         Ok(Box::new(XdpQueue {
@@ -470,6 +475,7 @@ impl Port for XdpPort {
             segments,
             drained: true,
             send_only,
+            notes,
             health,
         }))
     }
@@ -533,6 +539,7 @@ impl Port for XdpPort {
             if let Some(why) = redirect.fallback() {
                 facts.push(("native mode".into(), format!("not available: {why}")));
             }
+            facts.extend(metadata::describe(redirect));
         }
         for Open { queue, granted, health, .. } in &state.open {
             facts.push((format!("queue {queue}"), format!("{granted}{}", health.describe())));

@@ -7,6 +7,7 @@ mod examples;
 mod forwarding;
 mod jumbo;
 mod lifecycle;
+mod metadata;
 mod settings;
 mod steering;
 mod support;

@@ -9,7 +9,7 @@ use afx_testbed::wait_for;
 
 use crate::support::*;
 
-fn udp_port(port: u16) -> Steering {
+pub(crate) fn udp_port(port: u16) -> Steering {
     let address: IpAddr = "10.0.0.2".parse().unwrap();
     let rule = Rule::new(address, Some(port), Some(Protocol::UDP));
     Steering::Match(vec![rule.unwrap()])

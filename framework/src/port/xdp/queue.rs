@@ -8,6 +8,7 @@ use afx_redirect::Beat;
 
 use super::super::{Queue, Received, Sent, rings};
 use super::health::Health;
+use super::metadata::Notes;
 use crate::batch::{BATCH, Batch, Held};
 use crate::mem::Pool;
 use crate::xsk::{Socket, Wake};
@@ -24,6 +25,8 @@ pub(super) struct XdpQueue {
     /// The RX ring was empty when it was last looked at.
     pub(super) drained: bool,
     pub(super) send_only: bool,
+    /// Where the redirect program notes what the card knows of packets.
+    pub(super) notes: Option<Notes>,
     pub(super) health: Arc<Health>,
 }
 
@@ -34,6 +37,9 @@ impl Queue for XdpQueue {
     fn receive(&mut self, batch: &mut Batch, max: usize) -> Received {
         let received = rings::receive(&mut self.socket.rings, batch, max, &mut self.begun);
         self.drained = received.taken < max;
+        if let Some(notes) = self.notes {
+            notes.read(batch);
+        }
         received
     }
 
