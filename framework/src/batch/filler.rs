@@ -12,6 +12,8 @@ pub(crate) struct Filler<'b> {
     segmented: &'b mut u64,
     /// The first place has the beginning of a packet.
     begun: bool,
+    /// Places of packets of which a part is missing.
+    spoiled: u64,
 }
 
 /// How far a [`Filler`] has come: kept apart from it, so that it stays in registers.
@@ -45,7 +47,13 @@ impl<'b> Filler<'b> {
         segmented: &'b mut u64,
         begun: bool,
     ) -> Self {
-        Self { places, segments, tails, segmented, begun }
+        Self { places, segments, tails, segmented, begun, spoiled: 0 }
+    }
+
+    /// The places of packets of which a part is missing.
+    #[inline(always)]
+    pub(super) fn spoiled(&self) -> u64 {
+        self.spoiled
     }
 
     /// Where it begins: no packet yet, or the beginning of one.
@@ -69,6 +77,24 @@ impl<'b> Filler<'b> {
             packets += 1;
         }
         Progress { packets, open: continued }
+    }
+
+    /// Takes note of a part of a packet that is missing: what else comes of the packet is not to be kept. False where it
+    /// is not the first such part.
+    #[cold]
+    pub(crate) fn spoil(&mut self, progress: Progress, continued: bool) -> (Progress, bool) {
+        let mut packets = progress.packets;
+        if !progress.open {
+            if !continued {
+                return (progress, true);
+            }
+            // Its place stays empty, and what follows is appended.
+            packets += 1;
+        }
+        let bit = 1 << (packets - 1);
+        let is_first = self.spoiled & bit == 0;
+        self.spoiled |= bit;
+        (Progress { packets, open: continued }, is_first)
     }
 
     #[cold]

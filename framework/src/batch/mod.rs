@@ -367,16 +367,43 @@ impl Batch {
     }
 
     /// Adds received packets to the batch, slot after slot: `receive` is given the pool and what takes the frames, of
-    /// [`BATCH`] packets at most. The batch is empty, or has the beginning of the first packet.
+    /// [`BATCH`] packets at most. The batch is empty, or has the beginning of the first packet. Returns the slots, empty
+    /// again, of packets that were [spoiled](Filler::spoil), and the bytes that they had.
     #[inline(always)]
-    pub(crate) fn fill(&mut self, receive: impl FnOnce(&mut Pool, &mut Filler<'_>) -> Progress) {
+    pub(crate) fn fill(
+        &mut self,
+        receive: impl FnOnce(&mut Pool, &mut Filler<'_>) -> Progress,
+    ) -> (u64, u64) {
         debug_assert!(self.occupied <= 1);
         let begun = self.occupied != 0;
         let Self { pool, frames, segments, tails, segmented, .. } = self;
         let mut filler = Filler::new(frames, segments, tails, segmented, begun);
         let count = receive(pool, &mut filler).packets();
+        let spoiled = filler.spoiled();
         self.occupied = if count == BATCH { u64::MAX } else { (1 << count) - 1 };
         self.live = self.occupied;
+        (spoiled, if spoiled == 0 { 0 } else { self.remove_spoiled(spoiled) })
+    }
+
+    /// Gives back what there is of packets, and returns how many bytes that were.
+    #[cold]
+    fn remove_spoiled(&mut self, spoiled: u64) -> u64 {
+        let mut bytes = 0;
+        for slot in Slots::new(spoiled) {
+            let (head, mut tail) = self.remove(slot);
+            let mut give = |frame: Frame| {
+                bytes += frame.len() as u64;
+                self.pool.give(frame);
+            };
+            if !head.is_empty_slot() {
+                give(head);
+            }
+            while let Some((frame, next)) = self.segments.remove(tail) {
+                give(frame);
+                tail = next;
+            }
+        }
+        bytes
     }
 
     /// Gives `send` the pool and the packets' first frames, to be taken by slot.

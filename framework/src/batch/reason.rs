@@ -46,7 +46,7 @@ pub(crate) mod builtin {
         NO_FRAME = 7, "no_frame", "A packet from another worker or a file found no free frame.";
         NO_EXCEPTION_PATH = 8, "no_exception_path", "A stage passed the packet to the kernel, and the port has no way there.";
         HELD_DISCARDED = 9, "held_discarded", "A stage held the packet and let it go without releasing it.";
-        BAD_DESCRIPTOR = 10, "bad_descriptor", "The RX ring named bytes that are in no frame.";
+        BAD_DESCRIPTOR = 10, "bad_descriptor", "The RX ring named bytes that are in no frame, for the packet or a part of it.";
     }
 }
 

@@ -4,7 +4,7 @@
 use std::sync::{Mutex, PoisonError};
 
 use super::{Demand, Port, Queue, Received, Sent, rings};
-use crate::batch::{BATCH, Batch, Held};
+use crate::batch::{BATCH, Batch};
 use crate::error::{Error, Result};
 use crate::mem::Pool;
 use crate::time::Time;
@@ -96,13 +96,18 @@ impl Port for MemoryPort {
             return Err(Error::config(format!("memory port {}: queue {queue} is open already", self.name)));
         };
         let rings = near.open(memory.region(), memory.frame_size());
-        Ok(Box::new(MemoryQueue { rings, begun: None, level: self.fill_level, clock: self.clock }))
+        Ok(Box::new(MemoryQueue {
+            rings,
+            begun: rings::Begun::Nothing,
+            level: self.fill_level,
+            clock: self.clock,
+        }))
     }
 }
 
 struct MemoryQueue {
     rings: FrameRings,
-    begun: Option<Held>,
+    begun: rings::Begun,
     level: u32,
     clock: Option<Time>,
 }

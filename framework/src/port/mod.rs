@@ -201,7 +201,7 @@ pub struct Received {
     /// Descriptors that they took; as many as were asked for where there may be more.
     pub(crate) taken: usize,
     pub(crate) bytes: u64,
-    /// Descriptors that named no frame.
+    /// Packets of which a descriptor named no frame: nothing of them is kept.
     pub(crate) bad: u64,
     /// Packets for which no frame was free, where the port itself copies them into frames.
     pub(crate) no_frame: u64,

@@ -9,22 +9,33 @@ use crate::xsk::frames::FrameRings;
 /// one without completing it.
 const SHORTEST: usize = 14;
 
-/// Moves up to `max` received packets into the empty batch. What has come of a packet whose end is still to come is in
-/// `begun` until then.
+/// What has come of a packet whose end is still to come.
+#[derive(Debug, Default)]
+pub(super) enum Begun {
+    /// There is no such packet.
+    #[default]
+    Nothing,
+    Packet(Held),
+    /// A part of it named no frame: the rest is not kept either.
+    Spoiled,
+}
+
+/// Moves up to `max` received packets into the empty batch. A packet of which a descriptor names no frame is dropped
+/// whole.
 #[inline(always)]
-pub(super) fn receive(
-    rings: &mut FrameRings,
-    batch: &mut Batch,
-    max: usize,
-    begun: &mut Option<Held>,
-) -> Received {
+pub(super) fn receive(rings: &mut FrameRings, batch: &mut Batch, max: usize, begun: &mut Begun) -> Received {
     let mut received = Received::default();
-    if begun.is_some() {
-        go_on(batch, begun);
+    let mut is_spoiled = false;
+    if !matches!(begun, Begun::Nothing) {
+        is_spoiled = go_on(batch, begun);
     }
     let mut open = false;
-    batch.fill(|pool, filler| {
-        let state = State { progress: filler.progress(), bytes: 0, bad: 0 };
+    let (spoiled, bytes) = batch.fill(|pool, filler| {
+        let mut progress = filler.progress();
+        if is_spoiled {
+            progress = filler.spoil(progress, true).0;
+        }
+        let state = State { progress, bytes: 0, bad: 0 };
         let take = |state, frame, more| take(filler, state, frame, more);
         let (taken, mut state) = rings.receive(pool, max as u32, state, take);
         received.taken = taken as usize;
@@ -36,19 +47,39 @@ pub(super) fn receive(
         (received.bytes, received.bad) = (state.bytes, state.bad.into());
         state.progress
     });
-    if open {
-        received.packets -= 1;
-        *begun = Some(batch.hold(Slot::new(received.packets as u32)));
+    if open || spoiled != 0 {
+        keep(batch, begun, &mut received, open, spoiled);
+        received.bytes = received.bytes.saturating_sub(bytes);
     }
     received
 }
 
-/// Puts what has come of a packet into the empty batch.
+/// Puts what has come of a packet into the empty batch. True where nothing of it is to be kept.
 #[cold]
-fn go_on(batch: &mut Batch, begun: &mut Option<Held>) {
-    if let Some(Err(held)) = begun.take().map(|held| batch.release(held)) {
-        // Not in an empty batch.
-        *begun = Some(held);
+fn go_on(batch: &mut Batch, begun: &mut Begun) -> bool {
+    match std::mem::take(begun) {
+        Begun::Nothing => false,
+        Begun::Spoiled => true,
+        Begun::Packet(held) => {
+            if let Err(held) = batch.release(held) {
+                // Not in an empty batch.
+                *begun = Begun::Packet(held);
+            }
+            false
+        }
+    }
+}
+
+/// Leaves those packets out of the count that are not there: those that were spoiled, and the last, where it is open.
+#[cold]
+fn keep(batch: &mut Batch, begun: &mut Begun, received: &mut Received, open: bool, spoiled: u64) {
+    let last = received.packets.saturating_sub(1);
+    received.packets -= spoiled.count_ones() as usize;
+    if open && spoiled >> last & 1 == 1 {
+        *begun = Begun::Spoiled;
+    } else if open {
+        received.packets -= 1;
+        *begun = Begun::Packet(batch.hold(Slot::new(last as u32)));
     }
 }
 
@@ -69,7 +100,10 @@ fn take(filler: &mut Filler<'_>, state: State, frame: Option<Frame>, continued: 
             let bytes = bytes + frame.len() as u64;
             State { progress: filler.push(progress, frame, continued), bytes, bad }
         }
-        None => State { progress, bytes, bad: bad + 1 },
+        None => {
+            let (progress, is_first) = filler.spoil(progress, continued);
+            State { progress, bytes, bad: bad + u32::from(is_first) }
+        }
     }
 }
 
@@ -174,5 +208,117 @@ pub(super) fn service(rings: &mut FrameRings, pool: &mut Pool, level: u32) {
     // Not for every single frame: the store that shows them to the other side costs it a cache miss.
     if missing >= (level / 8).min(BATCH as u32).max(1) {
         rings.refill(pool, missing);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mem::{Pages, Region};
+    use crate::packet::HashSeed;
+    use crate::port::PortId;
+    use crate::time::Time;
+    use crate::xsk::far::{self, Far};
+    use std::sync::Arc;
+
+    /// A queue of 64 places with as many frames, and its other end.
+    struct Bench {
+        batch: Box<Batch>,
+        rings: FrameRings,
+        far: Far,
+        begun: Begun,
+    }
+
+    impl Bench {
+        fn new() -> Self {
+            let (near, far) = far::queue(64);
+            let region: Arc<dyn Region> = Arc::new(Pages::new(64 * 2048));
+            let mut rings = near.open(&region, 2048);
+            let mut pool = Pool::new(region, 2048, 256);
+            service(&mut rings, &mut pool, 64);
+            Self { batch: Batch::new(pool, 0, HashSeed(0)), rings, far, begun: Begun::Nothing }
+        }
+
+        /// What one look brings: the segments of each packet by their first bytes, and what was counted.
+        fn look(&mut self) -> (Vec<Vec<u8>>, Received) {
+            self.batch.begin(Time::ZERO, crate::Origin { port: PortId::new(0), queue: 0, hops: 0 });
+            let received = receive(&mut self.rings, &mut self.batch, BATCH, &mut self.begun);
+            let packets: Vec<Vec<u8>> = self
+                .batch
+                .all()
+                .map(|slot| self.batch.segments(slot).map(|bytes| bytes[0]).collect())
+                .collect();
+            assert_eq!(packets.len(), received.packets);
+            let ledger = self.batch.pool().ledger();
+            assert!(matches!(self.begun, Begun::Packet(_)) || ledger.held.outside() == 0);
+            self.batch.end(0, &mut [0; 256]);
+            self.batch.collect_discarded();
+            (packets, received)
+        }
+
+        fn send(&mut self, number: u8, goes_on: bool) {
+            assert!(self.far.deliver(usize::MAX, &[number; 60], goes_on));
+        }
+    }
+
+    impl Drop for Bench {
+        fn drop(&mut self) {
+            self.begun = Begun::Nothing;
+            self.batch.collect_discarded();
+            let ledger = self.batch.pool().ledger();
+            assert!(ledger.balanced() && ledger.held.outside() == 0, "{ledger:?}");
+        }
+    }
+
+    #[test]
+    fn a_packet_of_which_a_descriptor_names_no_frame_is_dropped_whole() {
+        // Which of three parts is bad: each set of them once.
+        for bad in 0..8u32 {
+            let mut bench = Bench::new();
+            bench.send(1, false);
+            for part in 0..3 {
+                let goes_on = part < 2;
+                match bad >> part & 1 {
+                    1 => bench.far.deliver_nothing(goes_on),
+                    _ => bench.send(10 + part as u8, goes_on),
+                }
+            }
+            bench.send(2, false);
+            let (packets, received) = bench.look();
+            let whole = vec![vec![1], vec![10, 11, 12], vec![2]];
+            let left = vec![vec![1], vec![2]];
+            assert_eq!(packets, if bad == 0 { whole } else { left }, "{bad:03b}");
+            assert_eq!(received.bad, u64::from(bad != 0), "{bad:03b}: one packet, however much of it is bad");
+            assert_eq!(received.bytes, if bad == 0 { 300 } else { 120 }, "{bad:03b}");
+        }
+    }
+
+    #[test]
+    fn what_comes_later_of_such_a_packet_is_not_kept_either() {
+        let mut bench = Bench::new();
+        bench.send(1, true);
+        assert_eq!(bench.look().0, Vec::<Vec<u8>>::new());
+        bench.far.deliver_nothing(true);
+        let (packets, received) = bench.look();
+        assert_eq!((packets.len(), received.bad), (0, 1));
+        let (packets, received) = bench.look();
+        assert_eq!((packets.len(), received.bad), (0, 0));
+        bench.send(2, true);
+        assert_eq!(bench.look().0.len(), 0);
+        bench.send(3, false);
+        bench.send(4, false);
+        let (packets, received) = bench.look();
+        assert_eq!((packets, received.bad), (vec![vec![4]], 0));
+    }
+
+    #[test]
+    fn a_batch_may_be_full_of_them() {
+        let mut bench = Bench::new();
+        for _ in 0..32 {
+            bench.far.deliver_nothing(true);
+            bench.send(1, false);
+        }
+        let (packets, received) = bench.look();
+        assert_eq!((packets.len(), received.bad, received.bytes), (0, 32, 0));
     }
 }

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use afx_redirect::{AttachMode, Coexist, Counters, OnStall, Options, Redirect, RxMetadata, Steering};
 
+use super::rings::Begun;
 use super::{Demand, FRAME_SIZE, Port, Queue, RING_SIZE, carries_default_route};
 #[cfg(feature = "doctor")]
 pub(crate) use buffers::frame_size as frame_size_of;
@@ -470,7 +471,7 @@ impl Port for XdpPort {
         Ok(Box::new(XdpQueue {
             beat,
             socket,
-            begun: None,
+            begun: Begun::Nothing,
             level,
             segments,
             drained: true,

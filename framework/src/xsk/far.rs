@@ -95,6 +95,15 @@ impl Far {
         true
     }
 
+    /// Delivers a descriptor that names no frame, or one part of a packet that does where it goes on.
+    #[cfg(test)]
+    pub(crate) fn deliver_nothing(&mut self, goes_on: bool) {
+        assert_eq!(self.fill.consume(1, |_| ()), 1, "a frame was lent");
+        let options = if goes_on { CONTINUED } else { 0 };
+        assert!(self.rx.push(Descriptor { addr: u64::MAX, len: 60, options }), "there is room");
+        self.rx.submit();
+    }
+
     /// Delivers up to `count` packets of `len` bytes, whatever the frames hold: a null device.
     ///
     /// # Panics

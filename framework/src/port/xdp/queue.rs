@@ -9,7 +9,7 @@ use afx_redirect::Beat;
 use super::super::{Queue, Received, Sent, rings};
 use super::health::Health;
 use super::metadata::Notes;
-use crate::batch::{BATCH, Batch, Held};
+use crate::batch::{BATCH, Batch};
 use crate::mem::Pool;
 use crate::xsk::{Socket, Wake};
 
@@ -18,7 +18,7 @@ pub(super) struct XdpQueue {
     pub(super) beat: Beat,
     pub(super) socket: Socket,
     /// What has come of a packet of several frames.
-    pub(super) begun: Option<Held>,
+    pub(super) begun: rings::Begun,
     pub(super) level: u32,
     /// Frames that a packet may have.
     pub(super) segments: u32,
