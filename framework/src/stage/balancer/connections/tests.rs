@@ -7,6 +7,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::super::flow::FlowHasher;
+use super::bucket::MOST_AWAY;
 use super::*;
 use crate::packet::{FlowKey4, Protocol};
 
