@@ -21,7 +21,8 @@ pub(crate) const LARGE: usize = 1 << 20;
 
 /// A zeroed block of memory, aligned to a page, freed on drop.
 ///
-/// Its pages are of the NUMA node of the core on which it is made: a worker makes its tables on its own core.
+/// Its pages are of the NUMA node of the core on which it is made: a worker makes its tables on its own core. Every page
+/// is present from the start.
 pub(crate) struct Pages {
     base: NonNull<u8>,
     layout: Layout,
@@ -44,6 +45,7 @@ impl Pages {
                 }
             }
         }
+        // The standard library zeroes what is aligned to more than a few words itself, and so has every page present.
         // SAFETY: the layout's size is not zero.
         let Some(base) = NonNull::new(unsafe { std::alloc::alloc_zeroed(layout) }) else {
             std::alloc::handle_alloc_error(layout);
@@ -166,6 +168,19 @@ impl<T> Drop for HugeTable<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_page_is_present_from_the_start() {
+        // Mappings of its own, and of what the allocator has.
+        for len in [3 * 4096, LARGE - 4096, 4 * LARGE] {
+            let pages = Pages::new(len);
+            let mut present = vec![0u8; len.div_ceil(4096)];
+            // SAFETY: the kernel writes a byte for each page of the block.
+            let result = unsafe { libc::mincore(pages.base().as_ptr().cast(), len, present.as_mut_ptr()) };
+            assert_eq!(result, 0, "{}", std::io::Error::last_os_error());
+            assert!(present.iter().all(|page| page & 1 == 1), "of {len} bytes on {:?} pages", pages.kind());
+        }
+    }
 
     #[test]
     fn a_table_is_zeroed_and_keeps_what_is_written() {

@@ -62,11 +62,13 @@ fn policy() -> io::Result<(libc::c_int, Nodes)> {
     Ok((mode, nodes))
 }
 
-/// The node that the page at an address is of; None where the kernel does not say (without CONFIG_NUMA, that is).
+/// The node that the page at an address is of; None where the kernel does not say (without CONFIG_NUMA, that is). Of a
+/// page that nobody has written to yet there is no saying: the kernel gives the node of the page of zeroes that stands
+/// for it (`lookup_node` in `mm/mempolicy.c`).
 pub(crate) fn node_of(address: NonNull<u8>) -> Option<u32> {
     let mut node: libc::c_int = -1;
-    // SAFETY: the kernel writes `node`. It looks up the page of the address and changes nothing there; one that is not
-    // mapped is an error.
+    // SAFETY: the kernel writes `node`. It looks up the page of the address, as a read of it would, and changes nothing
+    // there; one that is not mapped is an error.
     let result = unsafe {
         libc::syscall(
             libc::SYS_get_mempolicy,
