@@ -284,7 +284,7 @@ pub(super) fn longest_of<'p>(
 
 /// Whether a port failed for want of zero-copy mode, after another port of the worker had it.
 fn lacks_zero_copy(error: &Error) -> bool {
-    matches!(socket_error(error), Some(xsk::Error::ZeroCopyUnavailable { .. }))
+    socket_error(error).is_some_and(xsk::Error::is_of_zero_copy)
 }
 
 /// Whether a port failed because another port of the worker has the other mode.

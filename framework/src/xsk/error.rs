@@ -55,6 +55,31 @@ pub(crate) enum Error {
         /// The kernel's answer.
         source: io::Error,
     },
+    /// As above, of a driver that does zero-copy, and could not set it up.
+    #[error(
+        "{interface} queue {queue}: its driver could not set zero-copy up; use copy mode for all ports of the worker"
+    )]
+    ZeroCopyFailed {
+        /// The interface.
+        interface: String,
+        /// The queue.
+        queue: u32,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+    /// Packets of several frames were asked for in zero-copy mode, and the kernel or the driver does not do both.
+    #[error(
+        "{interface} queue {queue}: packets of several frames in zero-copy mode take Linux 6.6 or newer, and a driver \
+         that has them; leave the mode open, or take packets of one frame"
+    )]
+    LongZeroCopyUnavailable {
+        /// The interface.
+        interface: String,
+        /// The queue.
+        queue: u32,
+        /// The kernel's answer.
+        source: io::Error,
+    },
     /// Packets of several frames were asked for, and the kernel does not know them.
     #[error("{interface} queue {queue}: packets of several frames take Linux 6.6 or newer")]
     MultiBufferUnavailable {
@@ -96,6 +121,12 @@ pub(crate) enum Error {
 impl Error {
     /// Whether another mode, or another kind of packets, might do: nothing is bound.
     pub(crate) fn is_of_the_way(&self) -> bool {
-        matches!(self, Self::ZeroCopyUnavailable { .. } | Self::MultiBufferUnavailable { .. })
+        self.is_of_zero_copy()
+            || matches!(self, Self::LongZeroCopyUnavailable { .. } | Self::MultiBufferUnavailable { .. })
+    }
+
+    /// Whether copy mode might do, for all sockets of a UMEM.
+    pub(crate) fn is_of_zero_copy(&self) -> bool {
+        matches!(self, Self::ZeroCopyUnavailable { .. } | Self::ZeroCopyFailed { .. })
     }
 }

@@ -358,6 +358,11 @@ impl Name {
             ModeWanted::Demand(mode) => mode == Mode::ZeroCopy,
             ModeWanted::Auto => umem.mode.get() == Some(&Mode::ZeroCopy),
         };
+        let asked = Asked {
+            zero_copy: zero_copy_only,
+            // The first socket says so for all.
+            multi_buffer: config.multi_buffer && !umem.is_bound(),
+        };
         let began = Instant::now();
         loop {
             // SAFETY: asks for no program loading where the queue is bound on this UMEM already:
@@ -375,33 +380,52 @@ impl Name {
                 }
                 Err(error) => errno(&error),
             };
-            let (interface, queue) = (self.interface.clone(), self.queue);
             match error.raw_os_error() {
                 Some(libc::EBUSY) if began.elapsed() < config.patience => {
                     thread::sleep(Duration::from_millis(10));
                 }
-                Some(libc::EBUSY) => return Err(Error::Busy { interface, queue, waited: config.patience }),
-                Some(libc::EOPNOTSUPP | ENOTSUPP) => {
-                    return Err(Error::ZeroCopyUnavailable { interface, queue, source: error });
+                Some(libc::EBUSY) => {
+                    let (interface, queue) = (self.interface.clone(), self.queue);
+                    return Err(Error::Busy { interface, queue, waited: config.patience });
                 }
-                // Where the driver could, but not with this card: virtio-net, say, whose memory it cannot map.
-                Some(libc::EINVAL) if zero_copy_only && self.has_queue() => {
-                    return Err(Error::ZeroCopyUnavailable { interface, queue, source: error });
-                }
-                // A flag that it does not know.
-                Some(libc::EINVAL) if config.multi_buffer && !umem.is_bound() && self.has_queue() => {
-                    return Err(Error::MultiBufferUnavailable { interface, queue, source: error });
-                }
-                Some(libc::ENODEV | libc::ENXIO) => return Err(Error::NoSuchInterface { interface }),
-                Some(libc::EINVAL) => {
-                    return Err(self.failed("bind (is there a queue of that number, and is no setting out of the kernel's range?)", error));
-                }
-                _ => {
-                    return Err(
-                        self.failed("bind (this needs root, or CAP_NET_RAW and CAP_NET_ADMIN)", error)
-                    );
-                }
+                _ => return Err(self.refused(error, asked, self.has_queue())),
             }
+        }
+    }
+
+    /// What the kernel's refusal to bind means. `has_queue`: the interface has the queue.
+    ///
+    /// Without a demand for zero-copy the kernel itself goes over to copy mode, whatever the driver says
+    /// (`xp_assign_dev` in `net/xdp/xsk_buff_pool.c`); with one, what the driver says is its answer.
+    fn refused(&self, source: io::Error, asked: Asked, has_queue: bool) -> Error {
+        let (interface, queue) = (self.interface.clone(), self.queue);
+        let Asked { zero_copy, multi_buffer } = asked;
+        match source.raw_os_error() {
+            // The kernel does not know the flag, or its answer is the driver's, which does not do both.
+            Some(libc::EOPNOTSUPP | ENOTSUPP | libc::EINVAL) if zero_copy && multi_buffer && has_queue => {
+                Error::LongZeroCopyUnavailable { interface, queue, source }
+            }
+            Some(libc::EOPNOTSUPP | ENOTSUPP) => Error::ZeroCopyUnavailable { interface, queue, source },
+            // Where the driver could, but not with this card: virtio-net, say, whose memory it cannot map.
+            Some(libc::EINVAL) if zero_copy && has_queue => {
+                Error::ZeroCopyUnavailable { interface, queue, source }
+            }
+            // A flag that it does not know.
+            Some(libc::EINVAL) if multi_buffer && has_queue => {
+                Error::MultiBufferUnavailable { interface, queue, source }
+            }
+            Some(libc::EINVAL) => self.failed(
+                "bind (is there a queue of that number, and is no setting out of the kernel's range?)",
+                source,
+            ),
+            Some(libc::ENODEV | libc::ENXIO) => Error::NoSuchInterface { interface },
+            Some(libc::EPERM | libc::EACCES) => {
+                self.failed("bind (this needs root, or CAP_NET_RAW and CAP_NET_ADMIN)", source)
+            }
+            Some(libc::ENETDOWN) => self.failed("bind (the interface is down: set it up first)", source),
+            // No memory for the card's rings, say.
+            _ if zero_copy && has_queue => Error::ZeroCopyFailed { interface, queue, source },
+            _ => self.failed("bind", source),
         }
     }
 
@@ -443,6 +467,13 @@ impl Name {
             .filter(|_| fits)
             .ok_or_else(|| Error::NoSuchInterface { interface: self.interface.clone() })
     }
+}
+
+/// What a socket demands beyond what every driver does.
+#[derive(Debug, Clone, Copy)]
+struct Asked {
+    zero_copy: bool,
+    multi_buffer: bool,
 }
 
 /// Calls to send that were in vain.

@@ -307,6 +307,46 @@ impl Drop for Outliving {
 }
 
 #[test]
+fn a_refusal_says_what_would_be_right_and_whether_another_way_might_do() {
+    let name = Name { interface: "eth0".into(), queue: 3 };
+    let refused = |errno, zero_copy, multi_buffer| {
+        let error =
+            name.refused(io::Error::from_raw_os_error(errno), Asked { zero_copy, multi_buffer }, true);
+        let text = error.to_string();
+        (
+            text.strip_prefix("eth0 queue 3: ").unwrap_or(&text).to_owned(),
+            error.is_of_the_way(),
+            error.is_of_zero_copy(),
+        )
+    };
+    let both = "packets of several frames in zero-copy mode take Linux 6.6 or newer, and a driver that has them; leave \
+                the mode open, or take packets of one frame";
+    let copy = "; use copy mode for all ports of the worker";
+    for errno in [libc::EINVAL, libc::EOPNOTSUPP, ENOTSUPP] {
+        assert_eq!(refused(errno, true, true), (both.into(), true, false));
+        assert_eq!(
+            refused(errno, true, false),
+            (format!("its driver does not do zero-copy{copy}"), true, true)
+        );
+    }
+    let older = "packets of several frames take Linux 6.6 or newer";
+    assert_eq!(refused(libc::EINVAL, false, true), (older.into(), true, false));
+    // What a driver says that has zero-copy, but not just now.
+    for errno in [libc::ENOMEM, libc::ENOSPC, libc::EIO] {
+        for multi_buffer in [false, true] {
+            let failed = format!("its driver could not set zero-copy up{copy}");
+            assert_eq!(refused(errno, true, multi_buffer), (failed, true, true));
+            assert_eq!(refused(errno, false, multi_buffer), ("bind".into(), false, false));
+        }
+    }
+    // No other way changes these.
+    for errno in [libc::EPERM, libc::ENETDOWN, libc::ENODEV] {
+        let (text, of_the_way, _) = refused(errno, true, true);
+        assert!(!of_the_way, "{text}");
+    }
+}
+
+#[test]
 fn a_child_process_does_not_keep_the_queue() {
     in_namespace(|| {
         veth("port", "peer", 2);
