@@ -61,9 +61,9 @@ counters! {
         passed_unmatched,
         /// Steered packets passed to the kernel because their queue has no socket.
         passed_no_socket,
-        /// Steered packets passed to the kernel because the worker of their queue is stalled.
+        /// Steered packets passed to the kernel because the worker of their queue is stalled, or was stopped.
         passed_stalled,
-        /// Steered packets dropped because the worker of their queue is stalled.
+        /// Steered packets dropped because the worker of their queue is stalled, or was stopped.
         dropped_stalled,
         /// Packets dropped because their source is on the blocklist.
         blocked,

@@ -8,7 +8,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use libbpf_rs::{MapCore, MapFlags};
 
-use crate::beat::{Beat, Beats};
+use crate::beat::{Beat, Beats, SLOT_SIZE};
 use crate::counters::Counters;
 use crate::earlier::{Coexist, Earlier, Obstacle};
 use crate::error::{Error, io_error};
@@ -37,8 +37,8 @@ pub struct Options {
     pub multi_buffer: bool,
     /// How long a worker's beat may stand still; `None` for no heartbeat. Rounded up to the kernel's tick.
     pub stall_limit: Option<Duration>,
-    /// What becomes of a stalled worker's packets; `None` for what suits the steering: pass with
-    /// [`Steering::All`], and with [`Steering::Match`] drop, since the kernel would answer with resets.
+    /// What becomes of a stalled or [stopped](Redirect::give_up) worker's packets; `None` for what suits the steering:
+    /// pass with [`Steering::All`], and with [`Steering::Match`] drop, since the kernel would answer with resets.
     pub on_stall: Option<OnStall>,
     /// Upper bound on the entries of each steering table (addresses and prefixes, of each version of IP): one a
     /// rule, two for a rule with a port, one more for the addresses of flowless rules. While the steering changes, old and new must fit together.
@@ -66,7 +66,7 @@ impl Default for Options {
     }
 }
 
-/// What becomes of steered packets whose worker is stalled.
+/// What becomes of steered packets whose worker is stalled, or was stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum OnStall {
@@ -173,6 +173,17 @@ impl Redirect {
     /// [`Error::QueueOutOfRange`], [`Error::Map`].
     pub fn unregister(&self, queue: u32) -> Result<(), Error> {
         self.loaded.unregister(queue)
+    }
+
+    /// Takes the socket of `queue` off, whose worker is about to end: from now on the queue's packets meet with what a
+    /// stalled worker's do ([`Options::on_stall`]), and not with the kernel, which knows nothing of their flows. A socket
+    /// that is registered undoes it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::QueueOutOfRange`], [`Error::Map`].
+    pub fn give_up(&self, queue: u32) -> Result<(), Error> {
+        self.loaded.give_up(queue)
     }
 
     /// The heartbeat of the worker that owns `queue`. Without one, a registered queue is stalled after the limit.
@@ -373,15 +384,23 @@ impl Loaded {
     pub(crate) fn register(&self, queue: u32, socket: BorrowedFd<'_>) -> Result<(), Error> {
         self.check(queue)?;
         let action = || format!("register a socket for queue {queue}");
-        // A beat that was never written: the new socket's worker has the whole limit from its first packet on.
-        let mut watch = [0; crate::beat::SLOT_SIZE];
-        watch[..8].fill(0xff);
         let key = queue.to_ne_bytes();
         self.maps
             .watches
-            .update(&key, &watch, MapFlags::ANY)
+            .update(&key, &watch(false), MapFlags::ANY)
             .and_then(|()| self.maps.sockets.update(&key, &socket.as_raw_fd().to_ne_bytes(), MapFlags::ANY))
             .map_err(|error| Error::Map { action: action(), source: io_error(error) })
+    }
+
+    pub(crate) fn give_up(&self, queue: u32) -> Result<(), Error> {
+        self.check(queue)?;
+        // Said before the socket is gone: no packet shall find neither.
+        let said = self.maps.watches.update(&queue.to_ne_bytes(), &watch(true), MapFlags::ANY);
+        said.map_err(|error| Error::Map {
+            action: format!("say that the worker of queue {queue} is stopped"),
+            source: io_error(error),
+        })?;
+        self.unregister(queue)
     }
 
     pub(crate) fn unregister(&self, queue: u32) -> Result<(), Error> {
@@ -418,4 +437,13 @@ impl Loaded {
         let queues = self.options.queues;
         if queue < queues { Ok(()) } else { Err(Error::QueueOutOfRange { queue, queues }) }
     }
+}
+
+/// A `struct watch` of redirect.bpf.c, of a queue that is taken, or whose worker was stopped.
+fn watch(stopped: bool) -> [u8; SLOT_SIZE] {
+    let mut watch = [0; SLOT_SIZE];
+    // A beat that was never written: a new socket's worker has the whole limit from its first packet on.
+    watch[..8].fill(0xff);
+    watch[16..24].copy_from_slice(&u64::from(stopped).to_ne_bytes());
+    watch
 }

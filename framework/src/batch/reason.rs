@@ -47,6 +47,7 @@ pub(crate) mod builtin {
         NO_EXCEPTION_PATH = 8, "no_exception_path", "A stage passed the packet to the kernel, and the port has no way there.";
         HELD_DISCARDED = 9, "held_discarded", "A stage held the packet and let it go without releasing it.";
         BAD_DESCRIPTOR = 10, "bad_descriptor", "The RX ring named bytes that are in no frame, for the packet or a part of it.";
+        HAND_OVER_STOPPED = 11, "hand_over_stopped", "The worker to hand over to was stopped.";
     }
 }
 

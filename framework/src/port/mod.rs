@@ -117,6 +117,10 @@ pub trait Port: Send + Sync {
     /// Keeps further traffic out; what has arrived is still received. May be called twice.
     #[doc(hidden)]
     fn detach(&self) {}
+    /// Keeps further traffic off one queue, whose worker is about to end; what has arrived is still received. What
+    /// comes on it later meets with what a stalled worker's packets do.
+    #[doc(hidden)]
+    fn close(&self, _queue: u32) {}
     /// Takes other traffic from now on, where the port has a choice.
     #[doc(hidden)]
     fn steer(&self, _steering: &Steering) -> Result<()> {

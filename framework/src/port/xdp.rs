@@ -93,6 +93,8 @@ struct Open {
     granted: String,
     takes: Takes,
     health: Arc<Health>,
+    /// Its worker was stopped.
+    closed: bool,
 }
 
 impl XdpPort {
@@ -190,8 +192,8 @@ impl XdpPort {
         self
     }
 
-    /// What becomes of a stalled worker's packets: they go to the kernel with [`Steering::All`], and are
-    /// dropped with [`Steering::Match`], unless said.
+    /// What becomes of a stalled worker's packets, and of a [stopped](crate::Running::stop_worker) one's: they go to the
+    /// kernel with [`Steering::All`], and are dropped with [`Steering::Match`], unless said.
     pub fn on_stall(mut self, on_stall: OnStall) -> Self {
         self.on_stall = Some(on_stall);
         self
@@ -461,7 +463,7 @@ impl Port for XdpPort {
             .map_err(|source| self.error(format!("finding the heartbeat of queue {queue}"), source))?;
         state.waiting.push((queue, fd));
         state.open.retain(|open| open.queue != queue);
-        state.open.push(Open { queue, granted: words, takes, health: health.clone() });
+        state.open.push(Open { queue, granted: words, takes, health: health.clone(), closed: false });
         state.open.sort_by_key(|open| open.queue);
         let card = interface::rings(&self.interface).ok().flatten();
         let level = self.lent(Demand::of_xdp(self.ring_size, card, granted.mode)).receiving();
@@ -511,6 +513,20 @@ impl Port for XdpPort {
         }
     }
 
+    fn close(&self, queue: u32) {
+        let mut state = self.state();
+        state.waiting.retain(|(opened, _)| *opened != queue);
+        for open in state.open.iter_mut().filter(|open| open.queue == queue) {
+            open.closed = true;
+        }
+        if let Some(redirect) = &state.redirect
+            && let Err(error) = redirect.give_up(queue)
+        {
+            let cause = error.source().map_or_else(String::new, |cause| format!(": {cause}"));
+            tracing::warn!(port = self.interface, queue, "{error}{cause}");
+        }
+    }
+
     fn steer(&self, steering: &Steering) -> Result<()> {
         match &mut self.state().redirect {
             Some(redirect) => redirect
@@ -542,8 +558,10 @@ impl Port for XdpPort {
             }
             facts.extend(metadata::describe(redirect));
         }
-        for Open { queue, granted, health, .. } in &state.open {
-            facts.push((format!("queue {queue}"), format!("{granted}{}", health.describe())));
+        for Open { queue, granted, health, closed, .. } in &state.open {
+            let state =
+                if *closed { "; closed, since its worker was stopped".into() } else { health.describe() };
+            facts.push((format!("queue {queue}"), format!("{granted}{state}")));
         }
         #[cfg(feature = "settings")]
         for (name, why) in state.applied.skipped() {

@@ -155,6 +155,7 @@ impl Layout {
         let counters = self.counters.iter().map(|name| (name.clone(), next())).collect();
         WorkerStats {
             core: self.core,
+            ended: false,
             turns,
             empty_turns,
             sleeps,
@@ -189,6 +190,9 @@ pub struct Stats {
 pub struct WorkerStats {
     /// The core that the worker is pinned to.
     pub core: Option<usize>,
+    /// Whether the worker has ended, as by [`Running::stop_worker`](crate::Running::stop_worker): these are its last
+    /// numbers.
+    pub ended: bool,
     /// Turns of the loop.
     pub turns: u64,
     /// Turns in which no packet came.

@@ -2,6 +2,7 @@
 
 use crate::batch::{Batch, Meta, Reason, Slot, builtin};
 use crate::mem::spsc::{Receiver, Sender, channel};
+use crate::worker::door::{Entrance, Exit, door};
 use crate::worker::mailbox::Waker;
 use std::sync::Arc;
 
@@ -24,12 +25,14 @@ struct Outgoing {
     empty: Receiver<Parcel>,
     spare: Vec<Parcel>,
     waker: Arc<Waker>,
+    entrance: Entrance,
 }
 
 /// From one other worker.
 struct Incoming {
     parcels: Receiver<Parcel>,
     empty: Sender<Parcel>,
+    exit: Exit,
 }
 
 /// A worker's part of the rings between all workers.
@@ -38,7 +41,6 @@ pub(super) struct HandOver {
     /// By the other worker's number; none for its own.
     outgoing: Vec<Option<Outgoing>>,
     incoming: Vec<Incoming>,
-    used: Vec<bool>,
 }
 
 impl HandOver {
@@ -54,16 +56,17 @@ impl HandOver {
                 }
                 let (send, receive) = channel(IN_FLIGHT);
                 let (send_empty, receive_empty) = channel(IN_FLIGHT);
+                let (entrance, exit) = door();
                 let spare = (0..IN_FLIGHT).map(|_| Parcel::new(longest)).collect();
                 parts[from].outgoing.push(Some(Outgoing {
                     parcels: send,
                     empty: receive_empty,
                     spare,
                     waker: waker.clone(),
+                    entrance,
                 }));
-                parts[to].incoming.push(Incoming { parcels: receive, empty: send_empty });
+                parts[to].incoming.push(Incoming { parcels: receive, empty: send_empty, exit });
             }
-            parts[from].used = vec![false; workers];
         }
         parts
     }
@@ -77,19 +80,14 @@ impl HandOver {
             let to = usize::from(batch.detail(slot));
             match self.outgoing.get_mut(to) {
                 Some(Some(outgoing)) => match outgoing.send(batch, slot) {
-                    Ok(()) => {
-                        sent += 1;
-                        self.used[to] = true;
-                    }
+                    Ok(()) => sent += 1,
                     Err(reason) => batch.packet(slot).drop(reason),
                 },
                 _ => batch.packet(slot).drop(builtin::HAND_OVER_SELF),
             }
         }
-        for (outgoing, used) in self.outgoing.iter().zip(&mut self.used) {
-            if std::mem::take(used)
-                && let Some(outgoing) = outgoing
-            {
+        for outgoing in self.outgoing.iter_mut().flatten() {
+            if outgoing.entrance.leave() {
                 outgoing.waker.wake();
             }
         }
@@ -99,6 +97,17 @@ impl HandOver {
     /// Whether a packet waits.
     pub(super) fn waiting(&self) -> bool {
         self.incoming.iter().any(|incoming| incoming.parcels.waiting())
+    }
+
+    /// From now on nobody hands anything over to this worker.
+    pub(super) fn shut(&self) {
+        self.incoming.iter().for_each(|incoming| incoming.exit.shut());
+    }
+
+    /// Whether nobody is just handing over who began before it was [`shut`](Self::shut): what waits now is all that
+    /// will ever come.
+    pub(super) fn is_clear(&self) -> bool {
+        self.incoming.iter().all(|incoming| incoming.exit.is_clear())
     }
 
     /// Fills the empty batch with packets from other workers, at most `max`. Returns how many, and how
@@ -133,6 +142,9 @@ impl Parcel {
 
 impl Outgoing {
     fn send(&mut self, batch: &Batch, slot: Slot) -> Result<(), Reason> {
+        if !self.entrance.enter() {
+            return Err(builtin::HAND_OVER_STOPPED);
+        }
         while let Some(parcel) = self.empty.receive() {
             self.spare.push(parcel);
         }

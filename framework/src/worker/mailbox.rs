@@ -13,8 +13,10 @@ use crate::time::Time;
 pub(super) enum Command {
     /// Take this configuration.
     Configure(Snapshot),
-    /// Finish what is queued, at the latest by then, and stop.
+    /// Finish what is queued, at the latest by then, and stop, as all workers do.
     Stop(Time),
+    /// As above, while the others go on.
+    StopAlone(Time),
 }
 
 /// Commands for one worker, which looks at a flag every turn.
@@ -39,6 +41,11 @@ impl Mailbox {
 
     pub(super) fn waiting(&self) -> usize {
         self.commands.len()
+    }
+
+    /// Takes out, and frees, what a worker that has ended did not take.
+    pub(super) fn clear(&self) {
+        while self.commands.pop().is_some() {}
     }
 
     /// The next command, if there is one.

@@ -76,6 +76,7 @@ impl Memory {
             node: xsk::node_of(self.region.base()),
             worker_node: xsk::current_node(),
             reckoning,
+            given_back: false,
         }
     }
 
@@ -132,11 +133,13 @@ pub struct MemoryStatus {
     pub worker_node: Option<u32>,
     /// What the number of frames comes of: the rings that can be full at once, and what is under way beside.
     pub reckoning: String,
+    /// Whether it is not there any more, since its worker has ended.
+    pub given_back: bool,
 }
 
 impl fmt::Display for MemoryStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { frames, frame_size, huge_pages, node, worker_node, reckoning } = self;
+        let Self { frames, frame_size, huge_pages, node, worker_node, reckoning, given_back } = self;
         let mib = (frames * frame_size) as f64 / f64::from(1 << 20);
         let pages = if *huge_pages { "huge pages" } else { "ordinary pages" };
         write!(f, "{} frames, {mib:.1} MiB on {pages}", Grouped(*frames))?;
@@ -147,7 +150,8 @@ impl fmt::Display for MemoryStatus {
             (Some(node), _) => write!(f, " of NUMA node {node}")?,
             (None, _) => {}
         }
-        write!(f, ": {reckoning}")
+        write!(f, ": {reckoning}")?;
+        if *given_back { f.write_str("; given back, since its worker has ended") } else { Ok(()) }
     }
 }
 
@@ -164,15 +168,16 @@ mod tests {
             node: Some(1),
             worker_node: Some(0),
             reckoning: "12,544 or more = …".into(),
+            given_back: false,
         };
         assert_eq!(
             far.to_string(),
             "13,312 frames, 26.0 MiB on huge pages of NUMA node 1, and the worker's core is at node 0: 12,544 or more = …"
         );
         let near = MemoryStatus { node: Some(0), huge_pages: false, ..far };
-        assert_eq!(
-            near.to_string(),
-            "13,312 frames, 26.0 MiB on ordinary pages of NUMA node 0: 12,544 or more = …"
-        );
+        let words = "13,312 frames, 26.0 MiB on ordinary pages of NUMA node 0: 12,544 or more = …";
+        assert_eq!(near.to_string(), words);
+        let gone = MemoryStatus { given_back: true, ..near };
+        assert_eq!(gone.to_string(), format!("{words}; given back, since its worker has ended"));
     }
 }

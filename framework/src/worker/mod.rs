@@ -1,6 +1,7 @@
 //! Workers: pinned threads that run packets to completion.
 
 mod clock;
+mod door;
 mod frames;
 mod hand_over;
 mod huge_pages;

@@ -2,7 +2,7 @@
 
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -26,33 +26,47 @@ const NAP_MS: u8 = 1;
 /// How far the workers of a runtime are on their way to the end: one that has nothing left waits for those
 /// that may still hand something over to it.
 pub(super) struct Others {
-    workers: usize,
-    quiet: AtomicUsize,
-    ended: AtomicUsize,
+    /// Worker by worker; each only grows.
+    states: Box<[AtomicU8]>,
 }
+
+const WORKING: u8 = 0;
+/// It has nothing left.
+const QUIET: u8 = 1;
+/// Its thread is about to end: its queues are closed, its pipeline and its memory are gone.
+const ENDED: u8 = 2;
 
 impl Others {
     pub(super) fn new(workers: usize) -> Self {
-        Self { workers, quiet: AtomicUsize::new(0), ended: AtomicUsize::new(0) }
+        Self { states: (0..workers).map(|_| AtomicU8::new(WORKING)).collect() }
+    }
+
+    fn quiet(&self, worker: usize) {
+        self.states[worker].store(QUIET, Ordering::Release);
     }
 
     /// A worker's thread is about to end.
-    pub(super) fn ended(&self) {
-        self.ended.fetch_add(1, Ordering::Release);
+    pub(super) fn ended(&self, worker: usize) {
+        self.states[worker].store(ENDED, Ordering::Release);
+    }
+
+    pub(super) fn has_ended(&self, worker: usize) -> bool {
+        self.states[worker].load(Ordering::Acquire) == ENDED
     }
 
     pub(super) fn all_ended(&self) -> bool {
-        self.ended.load(Ordering::Acquire) == self.workers
+        (0..self.states.len()).all(|worker| self.has_ended(worker))
     }
 
-    /// Whether no worker is left that works: one that failed has ended without having been quiet.
+    /// Whether no worker is left that works: one that failed, or was stopped alone, has ended without having been quiet.
     fn all_quiet(&self) -> bool {
-        self.quiet.load(Ordering::Acquire) + self.ended.load(Ordering::Acquire) >= self.workers
+        self.states.iter().all(|state| state.load(Ordering::Acquire) >= QUIET)
     }
 }
 
 /// A worker's thread.
 pub(super) struct Run<P> {
+    pub(super) worker: usize,
     pub(super) turn: Turn<P>,
     pub(super) board: Arc<Board>,
     pub(super) mailbox: Arc<Mailbox>,
@@ -88,6 +102,7 @@ impl<P: Pipeline> Run<P> {
                     self.publish();
                 }
                 Some(Command::Stop(deadline)) => return self.finish(deadline),
+                Some(Command::StopAlone(deadline)) => return self.finish_alone(deadline),
             }
             if let Idle::Adaptive { turns } = self.idle
                 && empty > turns
@@ -100,12 +115,27 @@ impl<P: Pipeline> Run<P> {
     /// Finishes what is queued, and publishes for the last time.
     fn finish(&mut self, deadline: Time) {
         self.drain(deadline);
-        self.others.quiet.fetch_add(1, Ordering::Release);
+        self.others.quiet(self.worker);
         while !self.others.all_quiet() && Time::monotonic() < deadline {
             self.turn.drain();
         }
         // What another worker handed over just before it was quiet.
         self.drain(deadline);
+        self.publish_last();
+    }
+
+    /// As [`finish`](Self::finish), while the other workers go on: nothing is waited for but what they are just handing
+    /// over.
+    fn finish_alone(&mut self, deadline: Time) {
+        self.turn.shut_inbox();
+        while !self.turn.inbox_is_clear() && Time::monotonic() < deadline {
+            self.turn.drain();
+        }
+        self.drain(deadline);
+        self.publish_last();
+    }
+
+    fn publish_last(&mut self) {
         self.turn.ask_kernel();
         self.publish();
     }

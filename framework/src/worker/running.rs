@@ -16,7 +16,7 @@ use crate::batch::Reasons;
 use crate::error::{Error, Result};
 use crate::port::{Change, Port, RedirectCounters, Steering};
 use crate::stage::{Pipeline, Snapshot};
-use crate::stats::{Board, Layout, Stats};
+use crate::stats::{Board, Layout, Stats, WorkerStats};
 use crate::time::Time;
 
 /// How long a worker may take to finish what is queued when it is told to stop.
@@ -43,13 +43,18 @@ pub(super) struct Shared {
 
 /// Published configurations that a worker may still hold, with their numbers. Kept here so that the last
 /// reference, and with it the freeing, is never a worker's.
-#[derive(Default)]
 struct Published {
     last: u64,
     kept: Vec<(u64, Snapshot)>,
+    /// By worker: whether it was told to stop alone, and gets none any more.
+    left_out: Vec<bool>,
 }
 
 impl Published {
+    fn new(workers: usize) -> Self {
+        Self { last: 0, kept: Vec::new(), left_out: vec![false; workers] }
+    }
+
     /// Keeps a new one, and gives it its number.
     fn keep(&mut self, snapshot: Snapshot) -> u64 {
         self.last += 1;
@@ -75,7 +80,7 @@ impl Shared {
             reasons: Reasons::new(),
             mailboxes: wakers.iter().map(|waker| Arc::new(Mailbox::new(waker.clone()))).collect(),
             seen: wakers.iter().map(|_| OnceLock::new()).collect(),
-            published: Mutex::default(),
+            published: Mutex::new(Published::new(wakers.len())),
             failed: Mutex::new(None),
             others: Arc::new(Others::new(wakers.len())),
         }
@@ -112,6 +117,7 @@ impl Shared {
             let board = Arc::new(Board::new(opened.layout.words()));
             let seen = Seen { layout: opened.layout, memory: opened.memory, board: board.clone() };
             let mut run = Run {
+                worker,
                 turn: opened.turn,
                 board,
                 mailbox: self.mailboxes[worker].clone(),
@@ -136,7 +142,7 @@ impl Shared {
             let _ = ready.send(Err(Error::Stopped));
             self.stop_all(STOP_WITHIN);
         }
-        self.others.ended();
+        self.others.ended(worker);
     }
 
     fn port(&self, name: &str) -> Option<&dyn Port> {
@@ -153,19 +159,41 @@ impl Shared {
         }
     }
 
-    fn stats(&self) -> Stats {
-        let read = |seen: &OnceLock<Seen>| {
-            seen.get().map(|seen| seen.layout.read(seen.board.read())).unwrap_or_default()
-        };
-        Stats { workers: self.seen.iter().map(read).collect(), reasons: self.reasons.list() }
+    /// Keeps traffic off one worker's queues and has it finish within that time, while the others go on.
+    fn stop_alone(&self, worker: usize, within: Duration) {
+        let mut published = self.published.lock().unwrap_or_else(PoisonError::into_inner);
+        if std::mem::replace(&mut published.left_out[worker], true) {
+            return;
+        }
+        drop(published);
+        if let Some(seen) = self.seen[worker].get() {
+            for (port, queue) in &seen.layout.queues {
+                self.port(port).into_iter().for_each(|port| port.close(*queue));
+            }
+        }
+        // As in `stop_all`.
+        let _ = self.mailboxes[worker].post(Command::StopAlone(Time::monotonic() + within));
     }
 
-    /// The newest configuration that all workers have taken.
+    fn stats(&self) -> Stats {
+        let workers = (0..self.seen.len()).map(|worker| self.stats_of(worker)).collect();
+        Stats { workers, reasons: self.reasons.list() }
+    }
+
+    fn stats_of(&self, worker: usize) -> WorkerStats {
+        // Asked first: what it publishes last is there before it ends.
+        let ended = self.others.has_ended(worker);
+        let seen = self.seen[worker].get();
+        let read = seen.map(|seen| seen.layout.read(seen.board.read())).unwrap_or_default();
+        WorkerStats { ended, ..read }
+    }
+
+    /// The newest configuration that all workers have taken, of those that have not ended: where all have, of all.
     fn taken(&self) -> u64 {
-        let generation = |seen: &OnceLock<Seen>| {
-            seen.get().map_or(0, |seen| seen.layout.read(seen.board.read()).generation)
-        };
-        self.seen.iter().map(generation).min().unwrap_or(0)
+        let workers: Vec<_> = (0..self.seen.len()).map(|worker| self.stats_of(worker)).collect();
+        let all_ended = workers.iter().all(|worker| worker.ended);
+        let counted = workers.iter().filter(|worker| all_ended || !worker.ended);
+        counted.map(|worker| worker.generation).min().unwrap_or(0)
     }
 }
 
@@ -177,7 +205,8 @@ fn message_of(panic: &(dyn Any + Send)) -> String {
 /// A runtime at work. Dropping the handle stops it, as [`stop`](Self::stop) does.
 pub struct Running {
     shared: Arc<Shared>,
-    threads: Mutex<Vec<JoinHandle<()>>>,
+    /// By worker; none that was waited for.
+    threads: Vec<Mutex<Option<JoinHandle<()>>>>,
 }
 
 /// How a port came up: its name, and what there is to say of it.
@@ -194,7 +223,7 @@ pub struct Status {
 
 impl Running {
     pub(super) fn new(shared: Arc<Shared>, threads: Vec<JoinHandle<()>>) -> Self {
-        Self { shared, threads: Mutex::new(threads) }
+        Self { shared, threads: threads.into_iter().map(|thread| Mutex::new(Some(thread))).collect() }
     }
 
     /// Lets traffic in.
@@ -227,7 +256,11 @@ impl Running {
 
     /// The packet memory of each worker.
     pub fn memory(&self) -> Vec<MemoryStatus> {
-        self.shared.seen.iter().filter_map(OnceLock::get).map(|seen| seen.memory.clone()).collect()
+        let status = |(worker, seen): (usize, &OnceLock<Seen>)| {
+            let memory = seen.get()?.memory.clone();
+            Some(MemoryStatus { given_back: self.shared.others.has_ended(worker), ..memory })
+        };
+        self.shared.seen.iter().enumerate().filter_map(status).collect()
     }
 
     /// What the redirect program of a port has counted; None for a port that has none.
@@ -249,17 +282,22 @@ impl Running {
 
     /// Gives all workers a new configuration, which their stages take between two batches
     /// ([`Stage::configure`](crate::Stage::configure)). Returns its number;
-    /// [`configured`](Self::configured) tells when it is in force everywhere.
+    /// [`configured`](Self::configured) tells when it is in force everywhere. A worker that was
+    /// [stopped](Self::stop_worker) gets none any more.
     ///
     /// # Errors
     /// [`Error::Busy`] where a worker has not taken the last fifteen yet; then no worker gets this one.
     /// [`Error::Stopped`] where all have ended, or are about to.
     pub fn publish<T: Any + Send + Sync>(&self, configuration: Arc<T>) -> Result<u64> {
-        if self.ended() {
+        let mut published = self.shared.published.lock().unwrap_or_else(PoisonError::into_inner);
+        let mailboxes = self.shared.mailboxes.iter().enumerate().zip(&published.left_out);
+        let mailboxes: Vec<_> =
+            mailboxes.filter(|(_, left_out)| !**left_out).map(|(mailbox, _)| mailbox).collect();
+        if self.ended() || mailboxes.is_empty() {
             return Err(Error::Stopped);
         }
-        let mut published = self.shared.published.lock().unwrap_or_else(PoisonError::into_inner);
-        for (worker, mailbox) in self.shared.mailboxes.iter().enumerate() {
+        for (worker, mailbox) in &mailboxes {
+            let worker = *worker;
             // One place is left for the command to stop.
             if mailbox.waiting() >= 15 {
                 return Err(Error::Busy { worker, waiting: mailbox.waiting() });
@@ -268,13 +306,13 @@ impl Running {
         published.free(self.shared.taken());
         let snapshot = Snapshot::new(configuration);
         let number = published.keep(snapshot.clone());
-        for mailbox in &self.shared.mailboxes {
+        for (_, mailbox) in mailboxes {
             mailbox.post(Command::Configure(snapshot.clone())).map_err(|_| Error::Stopped)?;
         }
         Ok(number)
     }
 
-    /// Whether all workers have taken the configuration of that number. Frees, on the caller's thread, the
+    /// Whether all workers that have not ended have taken the configuration of that number. Frees, on the caller's thread, the
     /// configurations that none of them uses any more; [`publish`](Self::publish) does the same.
     pub fn configured(&self, number: u64) -> bool {
         let taken = self.shared.taken();
@@ -282,9 +320,52 @@ impl Running {
         taken >= number
     }
 
-    /// Whether all workers have ended, by themselves or because one panicked.
+    /// Whether all workers have ended: because one panicked, or each was stopped.
     pub fn ended(&self) -> bool {
         self.shared.others.all_ended()
+    }
+
+    /// Stops one worker while the others go on: keeps further traffic off its queues, lets it finish what is queued
+    /// (for two seconds at most), closes its queues, and waits for its thread. Returns what it has counted, which the
+    /// statistics go on to show. One that has ended already is left as it is.
+    ///
+    /// Its queues are not given to other workers. What comes on them later meets with what a stalled worker's packets
+    /// do ([`XdpPort::on_stall`](crate::port::XdpPort::on_stall)): with `All` they go to the kernel, with `Match` they
+    /// are dropped, and both are counted. What other workers' stages hand over to it is dropped as
+    /// `hand_over_stopped`. Programs stay attached and settings of interfaces as they are, until the last worker has
+    /// ended: then traffic is kept out as by [`stop`](Self::stop).
+    ///
+    /// ```no_run
+    /// use afx::port::{Steering, XdpPort};
+    /// use afx::{Batch, Runtime, Stage, WorkerId};
+    ///
+    /// struct Count;
+    /// impl Stage for Count {
+    ///     fn process(&mut self, _: &mut Batch) {}
+    /// }
+    ///
+    /// let port = XdpPort::new("eth1", Steering::All).queues([0, 1]);
+    /// let running = Runtime::builder().port(port).workers(2).pipeline(|_| Count).start()?;
+    /// let last = running.stop_worker(WorkerId::new(1))?;
+    /// println!("{} packets had come on queue {}", last.queues[0].received, last.queues[0].queue);
+    /// # Ok::<(), afx::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Config`] where there is no such worker, [`Error::Panicked`] where a worker has failed: then all stop.
+    pub fn stop_worker(&self, worker: WorkerId) -> Result<WorkerStats> {
+        let index = worker.index();
+        if index >= self.threads.len() {
+            let last = self.threads.len() - 1;
+            return Err(Error::config(format!("there is no worker {index}: they are numbered 0 to {last}")));
+        }
+        self.shared.stop_alone(index, STOP_WITHIN);
+        self.wait_for(index);
+        self.shared.mailboxes[index].clear();
+        if self.ended() {
+            self.shared.ports.iter().for_each(|port| port.detach());
+        }
+        self.failure().map_or_else(|| Ok(self.shared.stats_of(index)), Err)
     }
 
     /// Keeps further traffic out, lets the workers finish what is queued, and waits for them.
@@ -302,16 +383,22 @@ impl Running {
     /// # Errors
     /// [`Error::Panicked`] where a worker had failed.
     pub fn join(&self) -> Result<Stats> {
-        let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
-        for thread in threads {
+        (0..self.threads.len()).for_each(|worker| self.wait_for(worker));
+        self.failure().map_or_else(|| Ok(self.shared.stats()), Err)
+    }
+
+    /// Waits for a worker's thread, or for whoever waits for it already.
+    fn wait_for(&self, worker: usize) {
+        let mut thread = self.threads[worker].lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(thread) = thread.take() {
             // Panics are caught inside.
             let _ = thread.join();
         }
-        let failed = self.shared.failed.lock().unwrap_or_else(PoisonError::into_inner).take();
-        match failed {
-            Some(error) => Err(error),
-            None => Ok(self.shared.stats()),
-        }
+    }
+
+    /// Why the first worker failed, if one has: told once.
+    fn failure(&self) -> Option<Error> {
+        self.shared.failed.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     /// Runs until `stop` says so, asked every ten milliseconds, or a worker fails; then stops.
@@ -328,10 +415,9 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
-        if !threads.is_empty() {
+        if !self.ended() {
             self.shared.stop_all(STOP_WITHIN);
-            threads.into_iter().for_each(|thread| drop(thread.join()));
         }
+        (0..self.threads.len()).for_each(|worker| self.wait_for(worker));
     }
 }

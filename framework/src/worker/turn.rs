@@ -248,6 +248,16 @@ impl<P: Pipeline> Turn<P> {
         packets == 0 && done && self.batch.pool().ledger().transmit.outside() == 0
     }
 
+    /// Has other workers hand nothing over to this one any more.
+    pub(super) fn shut_inbox(&self) {
+        self.hand_over.shut();
+    }
+
+    /// Whether all that was handed over before the inbox was shut is there to be taken.
+    pub(super) fn inbox_is_clear(&self) -> bool {
+        self.hand_over.is_clear()
+    }
+
     /// Whether another worker has handed a packet over that waits to be taken.
     pub(super) fn has_inbox(&self) -> bool {
         self.hand_over.waiting()

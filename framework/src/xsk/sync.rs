@@ -1,10 +1,10 @@
-//! The atomics and cells that rings are made of: the standard ones, or loom's
+//! The atomics and cells that rings, and what stands beside them, are made of: the standard ones, or loom's
 //! under `cfg(loom)`. Nothing else in the crate chooses between them.
 
 #[cfg(loom)]
-pub(crate) use loom::sync::atomic::{AtomicU32, Ordering};
+pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU32, Ordering, fence};
 #[cfg(not(loom))]
-pub(crate) use std::sync::atomic::{AtomicU32, Ordering};
+pub(crate) use std::sync::atomic::{AtomicBool, AtomicU32, Ordering, fence};
 
 /// One entry of a ring. Read by one side and written by the other, never at the
 /// same time: the ring's cursors say whose it is.

@@ -9,5 +9,6 @@ mod random;
 mod running;
 mod segments;
 mod sizes;
+mod stopping;
 mod support;
 mod verdicts;

@@ -6,7 +6,9 @@ use std::thread::ThreadId;
 
 use afx::port::Queue;
 use afx::worker::Memory;
-use afx::{Batch, Error, Held, HugePages, Idle, MemoryPeer, MemoryPort, Port, Runtime, Snapshot, Stage};
+use afx::{
+    Batch, Error, Held, HugePages, Idle, MemoryPeer, MemoryPort, Port, Runtime, Snapshot, Stage, WorkerId,
+};
 
 use crate::support::*;
 
@@ -64,6 +66,9 @@ impl Port for Watched {
     }
     fn detach(&self) {
         self.log.note(format!("{} detach", self.port.name()));
+    }
+    fn close(&self, queue: u32) {
+        self.log.note(format!("{} close {queue}", self.port.name()));
     }
 }
 
@@ -347,6 +352,24 @@ fn letting_go_of_the_handle_stops_the_runtime() {
     drop(running);
     assert_eq!(alive.load(Ordering::SeqCst), 0);
     assert_eq!(log.last_of("cable"), "cable detach");
+}
+
+#[test]
+fn a_stopped_workers_queues_are_closed_first_and_ports_detached_with_the_last() {
+    let (log, alive) = (Log::default(), Arc::new(AtomicUsize::new(0)));
+    let counted = alive.clone();
+    let (one, _one_peers) = Watched::new("one", 2, "", &log);
+    let (other, _other_peers) = Watched::new("other", 2, "", &log);
+    let runtime = Runtime::builder().port(one).port(other).workers(2);
+    let running = runtime.pipeline(move |_| Alive::new(&counted)).start().unwrap();
+    let noted = log.notes().len();
+    let since = || log.notes().split_off(noted);
+    running.stop_worker(WorkerId::new(1)).unwrap();
+    assert_eq!(since(), ["one close 1", "other close 1"]);
+    assert_eq!(alive.load(Ordering::SeqCst), 1);
+    running.stop_worker(WorkerId::new(0)).unwrap();
+    assert_eq!(since()[2..], ["one close 0", "other close 0", "one detach", "other detach"]);
+    assert_eq!(alive.load(Ordering::SeqCst), 0);
 }
 
 #[test]

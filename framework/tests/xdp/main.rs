@@ -10,5 +10,6 @@ mod lifecycle;
 mod metadata;
 mod settings;
 mod steering;
+mod stopping;
 mod support;
 mod wire;

@@ -57,3 +57,13 @@ fn every_byte_comes_back_on_another_card() {
 fn packets_of_a_worker_that_stands_still_pass_to_the_kernel() {
     stall::one_of_two("cpass", Mode::Copy, true);
 }
+
+#[test]
+fn packets_of_a_worker_that_was_stopped_pass_to_the_kernel() {
+    stall::one_of_two_stopped("cstoppass", Mode::Copy, true);
+}
+
+#[test]
+fn matched_packets_of_a_worker_that_was_stopped_are_dropped() {
+    stall::one_of_two_stopped("cstopdrop", Mode::Copy, false);
+}

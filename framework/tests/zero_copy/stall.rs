@@ -1,4 +1,4 @@
-//! One of two workers stands still, or fails: what becomes of its packets, and of the other's.
+//! One of two workers stands still, is stopped, or fails: what becomes of its packets, and of the other's.
 
 use std::io::ErrorKind;
 use std::net::{IpAddr, UdpSocket};
@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use afx::port::{Mode, ModeWanted, Protocol, Rule, Steering, XdpPort};
-use afx::{Batch, Runtime, Stage, Stats};
+use afx::{Batch, Runtime, Stage, Stats, WorkerId};
 use afx_testbed::wait_for;
 
 use crate::cable::Cable;
@@ -32,33 +32,41 @@ fn received(stats: &Stats, worker: usize) -> u64 {
     stats.workers[worker].queues[0].received
 }
 
-/// Has the second of two workers stand still under load, and go on. Its packets meet with what the steering says: they
-/// pass to the kernel or are dropped, after its ring was full.
-pub(crate) fn one_of_two(name: &str, mode: Mode, all: bool) {
-    let hosts = Hosts::new(name);
-    hosts.join(Cable::TwoQueues, "eth0");
+/// Whether the near host's kernel was given any of the packets since it was last asked.
+fn kernels_packets(hosts: &Hosts) -> impl FnMut() -> bool {
     hosts.near.ip("address add 10.0.0.2/24 dev eth0").unwrap();
     let kernel = hosts.near.run(|| UdpSocket::bind("10.0.0.2:9")).unwrap().unwrap();
     kernel.set_nonblocking(true).unwrap();
     let mut buffer = [0; 64];
-    let mut kernel_has_some = move || match kernel.recv(&mut buffer) {
+    move || match kernel.recv(&mut buffer) {
         Ok(len) => len > 0,
         Err(error) => {
             assert_eq!(error.kind(), ErrorKind::WouldBlock);
             false
         }
-    };
-    let steering = if all {
-        Steering::All
-    } else {
-        let address: IpAddr = "10.0.0.2".parse().unwrap();
-        let rule = Rule::new(address, Some(9), Some(Protocol::UDP));
-        Steering::Match(vec![rule.unwrap()])
-    };
+    }
+}
+
+/// Steering that takes the pumped packets: with all others, or alone.
+fn steering(all: bool) -> Steering {
+    if all {
+        return Steering::All;
+    }
+    let address: IpAddr = "10.0.0.2".parse().unwrap();
+    let rule = Rule::new(address, Some(9), Some(Protocol::UDP));
+    Steering::Match(vec![rule.unwrap()])
+}
+
+/// Has the second of two workers stand still under load, and go on. Its packets meet with what the steering says: they
+/// pass to the kernel or are dropped, after its ring was full.
+pub(crate) fn one_of_two(name: &str, mode: Mode, all: bool) {
+    let hosts = Hosts::new(name);
+    hosts.join(Cable::TwoQueues, "eth0");
+    let mut kernel_has_some = kernels_packets(&hosts);
     let still = Arc::new(AtomicBool::new(false));
     let told = still.clone();
     let start = || {
-        let port = XdpPort::new("eth0", steering).mode(ModeWanted::Demand(mode));
+        let port = XdpPort::new("eth0", steering(all)).mode(ModeWanted::Demand(mode));
         // Longer than a guest on a busy machine stands still by itself, and than it takes to fill a ring.
         let builder = Runtime::builder().port(port.stall_limit(Some(Duration::from_secs(3)))).workers(2);
         let halting = move |worker: usize| Halting { still: (worker == 1).then(|| told.clone()) };
@@ -127,6 +135,62 @@ pub(crate) fn one_of_two(name: &str, mode: Mode, all: bool) {
     );
     // What had piled up comes all at once, and may be more than there is room for to send.
     assert!(stats.drops().iter().all(|(reason, _)| *reason == "tx_full"), "{:?}", stats.drops());
+    assert_settled(&stats, &hosts.near, &["eth0"]);
+}
+
+/// Stops the second of two workers under load. Its packets meet with what a stalled worker's do, and the first one's
+/// are received as before.
+pub(crate) fn one_of_two_stopped(name: &str, mode: Mode, all: bool) {
+    let hosts = Hosts::new(name);
+    hosts.join(Cable::TwoQueues, "eth0");
+    let mut kernel_has_some = kernels_packets(&hosts);
+    let builder = || {
+        let port = XdpPort::new("eth0", steering(all)).mode(ModeWanted::Demand(mode));
+        Runtime::builder().port(port.stall_limit(None)).workers(2)
+    };
+    let mirror = hosts.start(builder, || Mirror).unwrap();
+    assert_mode(&mirror, mode);
+    let plan = Plan::endless().flows(64).pressing(128);
+    let traffic = hosts.pump(&["eth0"], ModeWanted::Auto, Cable::TwoQueues, plan);
+    let unattended = || {
+        let counters = mirror.redirect_counters("eth0").unwrap();
+        if all { counters.passed_stalled } else { counters.dropped_stalled }
+    };
+    let goes_on = |worker: usize| {
+        let wanted = received(&mirror.stats(), worker) + 2_000;
+        let there = wait_for("packets of a queue", PATIENCE, || received(&mirror.stats(), worker) >= wanted);
+        assert!(
+            there.is_ok(),
+            "worker {worker}: {:?}, {:?}",
+            mirror.stats(),
+            mirror.redirect_counters("eth0")
+        );
+    };
+    goes_on(0);
+    goes_on(1);
+    assert_eq!(unattended(), 0);
+    assert!(!kernel_has_some());
+
+    let last = mirror.stop_worker(WorkerId::new(1)).unwrap();
+    assert!(last.ended && last.ledger.balanced(), "{last:?}");
+    wait_for("what comes on its queue", PATIENCE, || unattended() > 1_000).unwrap();
+    goes_on(0);
+    assert_eq!(received(&mirror.stats(), 1), last.queues[0].received);
+    if all {
+        wait_for("the kernel's packets", PATIENCE, &mut kernel_has_some).unwrap();
+    } else {
+        assert!(!kernel_has_some());
+    }
+    traffic.end_on_bad_link();
+    let counters = mirror.redirect_counters("eth0").unwrap();
+    assert_eq!(if all { counters.dropped_stalled } else { counters.passed_stalled }, 0, "{counters:?}");
+    let stats = mirror.stop().unwrap();
+    assert_eq!(stats.workers[0].queues[0].kernel_dropped, 0, "{:?}", stats.queues().collect::<Vec<_>>());
+    println!(
+        "{mode} mode: {} and {} packets received, {counters:?}",
+        received(&stats, 0),
+        received(&stats, 1)
+    );
     assert_settled(&stats, &hosts.near, &["eth0"]);
 }
 

@@ -95,3 +95,13 @@ fn matched_packets_of_a_worker_that_stands_still_are_dropped() {
 fn a_worker_that_panics_gives_the_card_back() {
     stall::a_panic("zpanic", Mode::ZeroCopy);
 }
+
+#[test]
+fn packets_of_a_worker_that_was_stopped_pass_to_the_kernel() {
+    stall::one_of_two_stopped("zstoppass", Mode::ZeroCopy, true);
+}
+
+#[test]
+fn matched_packets_of_a_worker_that_was_stopped_are_dropped() {
+    stall::one_of_two_stopped("zstopdrop", Mode::ZeroCopy, false);
+}

@@ -29,7 +29,7 @@ const volatile __u32 frame_limit = 0;
 const volatile __u32 multi_buffer = 0;
 /* How long, in jiffies, a beat may stand still; 0: no heartbeat. */
 const volatile __u64 stall_jiffies = 0;
-/* What a stalled worker's packets meet with: XDP_PASS or XDP_DROP. */
+/* What a stalled or stopped worker's packets meet with: XDP_PASS or XDP_DROP. */
 const volatile __u32 stall_verdict = XDP_PASS;
 /* What is passed goes to the program in `next` first, which was on the interface before. */
 const volatile __u32 chained = 0;
@@ -86,7 +86,9 @@ struct beat {
 struct watch {
 	__u64 beat;
 	__u64 since_jiffies;
-	__u64 padding[6];
+	/* The queue's worker was stopped, and no other has taken the queue since. */
+	__u64 stopped;
+	__u64 padding[5];
 };
 
 /* In the order of `Counters` in counters.rs, where each has its sentence. */
@@ -490,6 +492,27 @@ static __always_inline bool stalled(__u32 queue)
 	return now - watch->since_jiffies > stall_jiffies;
 }
 
+/* Nobody works on the packet's queue just now. */
+static __always_inline int unattended(struct counters *count)
+{
+	if (stall_verdict == XDP_DROP)
+		count->dropped_stalled++;
+	else
+		count->passed_stalled++;
+	return stall_verdict;
+}
+
+/* A queue that was taken and given up is not one that was never taken: the kernel knows nothing of its flows. */
+static __always_inline int without_socket(__u32 queue, struct counters *count)
+{
+	struct watch *watch = bpf_map_lookup_elem(&watches, &queue);
+
+	if (watch && watch->stopped)
+		return unattended(count);
+	count->passed_no_socket++;
+	return XDP_PASS;
+}
+
 /* The packet is steered: to the socket, unless there is none, it could not take the packet, or would not. */
 static __always_inline int redirect(struct xdp_md *ctx, struct counters *count)
 {
@@ -497,22 +520,15 @@ static __always_inline int redirect(struct xdp_md *ctx, struct counters *count)
 	__u64 size = multi_buffer ? bpf_xdp_get_buff_len(ctx) : ctx->data_end - ctx->data;
 
 	/* A redirect only takes effect when its verdict is returned: the checks below may still say otherwise. */
-	if (bpf_redirect_map(&sockets, queue, XDP_PASS) != XDP_REDIRECT) {
-		count->passed_no_socket++;
-		return XDP_PASS;
-	}
+	if (bpf_redirect_map(&sockets, queue, XDP_PASS) != XDP_REDIRECT)
+		return without_socket(queue, count);
 	/* The socket would drop it unseen, and the worker, asleep, would seem to be stalled. */
 	if (size > frame_limit) {
 		count->oversize++;
 		return XDP_PASS;
 	}
-	if (stall_jiffies && stalled(queue)) {
-		if (stall_verdict == XDP_DROP)
-			count->dropped_stalled++;
-		else
-			count->passed_stalled++;
-		return stall_verdict;
-	}
+	if (stall_jiffies && stalled(queue))
+		return unattended(count);
 	count->redirected++;
 #ifdef RX_METADATA
 	take_note(ctx);

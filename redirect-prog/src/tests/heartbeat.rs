@@ -76,6 +76,43 @@ fn a_socket_registered_anew_has_the_whole_limit_again() {
 }
 
 #[test]
+fn a_queue_that_was_given_up_is_treated_as_a_stalled_one_until_it_is_taken_again() {
+    in_namespace(|| {
+        for (steering, on_stall, limit, outcome) in [
+            (Steering::All, None, Some(LIMIT), "passed_stalled"),
+            (match_it(), None, Some(LIMIT), "dropped_stalled"),
+            (match_it(), None, None, "dropped_stalled"),
+            (Steering::All, Some(OnStall::Drop), Some(LIMIT), "dropped_stalled"),
+            (match_it(), Some(OnStall::Pass), None, "passed_stalled"),
+        ] {
+            let bench =
+                Bench::new(&steering, &Options { stall_limit: limit, on_stall, ..Options::default() });
+            assert_eq!(bench.sees(&packet()), "redirected");
+            bench.loaded.give_up(Bench::QUEUE).expect("the queue is given up");
+            assert_eq!(bench.sees(&packet()), outcome);
+            // One that was never taken is the kernel's, as ever.
+            assert_eq!(bench.sees_on(2, &packet()), "passed_no_socket");
+            bench.loaded.register(Bench::QUEUE, bench.socket.fd()).expect("the socket registers");
+            assert_eq!(bench.sees(&packet()), "redirected");
+            bench.loaded.unregister(Bench::QUEUE).expect("the socket is taken off");
+            assert_eq!(bench.sees(&packet()), "passed_no_socket");
+        }
+    });
+}
+
+#[test]
+fn a_queue_that_was_given_up_follows_the_steering() {
+    in_namespace(|| {
+        let mut bench = bench(&Steering::All, None);
+        bench.loaded.give_up(Bench::QUEUE).expect("the queue is given up");
+        assert_eq!(bench.sees(&packet()), "passed_stalled");
+        bench.steer(&match_it());
+        assert_eq!(bench.sees(&packet()), "dropped_stalled");
+        assert!(matches!(bench.loaded.give_up(64), Err(Error::QueueOutOfRange { queue: 64, queues: 64 })));
+    });
+}
+
+#[test]
 fn the_next_worker_of_a_queue_goes_on_where_the_last_one_stopped() {
     in_namespace(|| {
         let bench = bench(&Steering::All, None);
