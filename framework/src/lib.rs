@@ -14,7 +14,6 @@ pub mod control;
 pub mod doctor;
 mod error;
 pub mod lookup;
-#[allow(dead_code, reason = "what the doctor asks, the workers' plan needs in part")]
 mod machine;
 pub mod mem;
 pub mod packet;

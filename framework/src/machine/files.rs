@@ -66,6 +66,7 @@ pub(crate) fn list(text: &str) -> Vec<usize> {
 }
 
 /// Numbers as the kernel writes them: `0-3,8`. They have to be in order.
+#[cfg(any(test, feature = "settings"))]
 pub(crate) fn written(numbers: &[usize]) -> String {
     let mut ranges: Vec<(usize, usize)> = Vec::new();
     for &number in numbers {

@@ -7,4 +7,5 @@ pub(crate) mod topology;
 pub(crate) use files::Files;
 
 /// Folders in which network namespaces have names: those of `ip netns`, and of Docker.
+#[cfg(feature = "settings")]
 pub(crate) const NAMED: [&str; 2] = ["/run/netns", "/run/docker/netns"];
