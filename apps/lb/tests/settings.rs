@@ -5,7 +5,7 @@ mod common;
 
 use std::fs;
 
-use afx_testbed::{Host, Link, Output, Process, Signal};
+use afx_testbed::{Command, Host, Link, Output, Process, Signal};
 use common::settings::*;
 use common::{Net, PATIENCE};
 use serde_json::{Value, json};
@@ -235,6 +235,48 @@ fn what_cannot_be_changed_is_said_or_refused() {
     assert!(page.contains("RSS table") && page.contains("not changed: the driver has no table"), "{page}");
     assert!(page.contains("cores of interrupts") && page.contains("none that can be seen"), "{page}");
     balancer.stop();
+}
+
+/// The balancer's program where `gro_flush_timeout` of `eth0` cannot be written: for it and nobody else.
+fn with_half_of_defer(net: &Net) -> Command {
+    let file = "/sys/class/net/eth0/gro_flush_timeout";
+    let script =
+        format!("mount --bind {file} {file} && mount -o remount,bind,ro {file} && exec {PROGRAM} \"$@\"");
+    net.lb.command("unshare").args(["--mount", "sh", "-c", &script, "sh"])
+}
+
+#[test]
+fn what_can_only_be_done_by_half_is_put_back() {
+    let net = net("lb-set-half");
+    let refused = "interrupts put off";
+    let file = net.configure(&config("eth0", "busy", "channels = 2\ndefer = \"required\""));
+    let output = with_half_of_defer(&net).args(["run", "--config"]).arg(&file).output().unwrap();
+    assert_eq!(output.status.code(), Some(2), "{}", output.stderr);
+    let why = format!("changing its {refused}");
+    assert!(output.stderr.contains(&why) && output.stderr.contains("Read-only file"), "{}", output.stderr);
+    assert_eq!(settings(&net.lb, "eth0"), BEFORE);
+    assert!(!record(&net.lb, "eth0").exists());
+
+    // Where it need not be, the rest is done, and this is as it was.
+    let file = net.configure(&config("eth0", "busy", "channels = 2"));
+    let process = with_half_of_defer(&net).args(["run", "--config"]).arg(&file).spawn().unwrap();
+    process.wait_for_output("balancing", PATIENCE).unwrap();
+    assert!(process.stderr().contains("napi_defer_hard_irqs: 0 again"), "{}", process.stderr());
+    assert_eq!(settings(&net.lb, "eth0"), [2, 0, 0]);
+    let status: Value = serde_json::from_str(&net.ask(&["status", "--json"])).unwrap();
+    let changes = status["ports"][0]["changes"].as_array().unwrap();
+    assert_eq!((&changes[0]["setting"], changes.len()), (&json!("channels"), 1), "{status}");
+    let page = net.ask(&["status"]);
+    assert!(page.contains(refused) && page.contains("not changed: "), "{page}");
+    process.signal(Signal::SIGTERM).unwrap();
+    assert_eq!(process.wait_within(PATIENCE).unwrap().code(), Some(0), "{}", process.stderr());
+    assert_eq!(settings(&net.lb, "eth0"), BEFORE);
+
+    // The doctor, by the same way.
+    let output = with_half_of_defer(&net).args(["doctor", "eth0", "--fix"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{}", output.stdout);
+    assert!(output.stdout.contains("gro_flush_timeout: Read-only file"), "{}", output.stdout);
+    assert_eq!(settings(&net.lb, "eth0"), [1, 0, 0]);
 }
 
 #[test]

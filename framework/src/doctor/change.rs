@@ -2,7 +2,7 @@
 
 use std::io;
 
-use crate::settings::Setting;
+use crate::settings::{Setting, for_good};
 
 /// What mends a finding.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,7 +50,7 @@ impl Remedy {
         self.change.is_some()
     }
 
-    /// Does what the command says, and returns what was there before.
+    /// Does what the command says, and returns what was there before, as far as it was anything else.
     ///
     /// # Errors
     /// The kernel's; [`io::ErrorKind::InvalidInput`] for one that is not [safe](Self::is_safe). Then all is as before.
@@ -58,74 +58,14 @@ impl Remedy {
         let Some(Change { interface, settings }) = &self.change else {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "this is for the operator to do"));
         };
-        let before = set_all(interface, settings)?;
-        let texts = settings
-            .iter()
-            .zip(&before)
-            .map(|((setting, _), before)| format!("{} {}", setting.name(), setting.shown(before)));
-        Ok(texts.collect::<Vec<_>>().join(", "))
+        let before = for_good(interface, settings)?;
+        Ok(if before.is_empty() { "as wanted already".into() } else { before.join(", ") })
     }
-}
-
-/// Makes all of the changes or none, and returns the values from before.
-///
-/// # Errors
-/// The first that fails; then what was changed is as before.
-fn set_all(interface: &str, changes: &[(Setting, String)]) -> io::Result<Vec<String>> {
-    let read = |setting: &Setting| setting.read(interface);
-    all_or_none(changes, read, |setting, value| setting.write(interface, value))
-}
-
-fn all_or_none(
-    changes: &[(Setting, String)],
-    read: impl Fn(&Setting) -> io::Result<String>,
-    write: impl Fn(&Setting, &str) -> io::Result<()>,
-) -> io::Result<Vec<String>> {
-    let before = changes.iter().map(|(setting, _)| read(setting)).collect::<io::Result<Vec<_>>>()?;
-    for (place, (setting, value)) in changes.iter().enumerate() {
-        if let Err(error) = write(setting, value) {
-            for ((setting, _), before) in changes[..place].iter().zip(&before).rev() {
-                // What could be written a moment ago can be written again; more cannot be done.
-                let _ = write(setting, before);
-            }
-            return Err(error);
-        }
-    }
-    Ok(before)
 }
 
 #[cfg(test)]
 mod tests {
-    use std::cell::RefCell;
-    use std::collections::BTreeMap;
-
     use super::*;
-
-    #[test]
-    fn all_settings_are_made_or_none() {
-        let values =
-            RefCell::new(BTreeMap::from([("one".to_owned(), "0".to_owned()), ("two".into(), "0".into())]));
-        let read = |setting: &Setting| {
-            values.borrow().get(&setting.name()).cloned().ok_or(io::ErrorKind::NotFound.into())
-        };
-        let write = |setting: &Setting, value: &str| {
-            if value == "refused" {
-                return Err(io::ErrorKind::PermissionDenied.into());
-            }
-            values.borrow_mut().insert(setting.name(), value.into());
-            Ok(())
-        };
-        let change = |name: &str, value: &str| (Setting::attribute(name), value.to_owned());
-        let both = [change("one", "2"), change("two", "200000")];
-        assert_eq!(all_or_none(&both, read, write).unwrap(), ["0", "0"]);
-        assert_eq!(values.borrow()["two"], "200000");
-        let half = [change("one", "7"), change("two", "refused")];
-        assert_eq!(all_or_none(&half, read, write).unwrap_err().kind(), io::ErrorKind::PermissionDenied);
-        assert_eq!(values.borrow()["one"], "2");
-        let unknown = [change("one", "7"), change("three", "7")];
-        assert_eq!(all_or_none(&unknown, read, write).unwrap_err().kind(), io::ErrorKind::NotFound);
-        assert_eq!(values.borrow()["one"], "2");
-    }
 
     #[test]
     fn what_is_not_safe_is_not_applied() {

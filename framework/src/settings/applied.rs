@@ -6,6 +6,7 @@ use std::os::unix::fs::MetadataExt as _;
 
 use nix::sched::{CloneFlags, setns};
 
+use super::change::{Made, Record, all_or_none};
 use super::journal::{Entry, Folder, Identity, Journal, namespace};
 use super::restore::{Outcome, Restored, put_back, recover};
 use super::setting::{Setting, places, text};
@@ -110,19 +111,13 @@ impl Applied {
     /// Makes these changes, as far as they are any.
     fn change(&mut self, want: Want, name: &'static str, changes: Vec<(Setting, String)>) -> Result<()> {
         let Some(held) = self.held.as_mut().filter(|_| want != Want::Off) else { return Ok(()) };
-        let before = held.journal.entries.len();
-        for (setting, value) in changes {
-            let error = match held.change(setting, &value) {
-                Ok(Ok(())) => continue,
-                Ok(Err(error)) => error,
-                // No record, no change.
-                Err(Error::System { source, .. }) => source,
-                Err(error) => return Err(error),
-            };
-            held.undo(before)?;
-            return self.refused(want, name, error);
+        match all_or_none(held, &changes)? {
+            Made::All => Ok(()),
+            Made::None(error, restored) => {
+                restored.iter().for_each(report);
+                self.refused(want, name, error)
+            }
         }
-        Ok(())
     }
 
     /// What the interface cannot do is an error where it was demanded.
@@ -177,49 +172,6 @@ impl Held {
         journal.entries = left;
         folder.write(&journal)?;
         Ok(Some(Self { folder: folder.clone(), journal, namespace }))
-    }
-
-    /// Makes a change, once it is on record. The inner error is the interface's.
-    fn change(&mut self, setting: Setting, value: &str) -> Result<io::Result<()>> {
-        let name = self.journal.interface.name.clone();
-        let before = match setting.read(&name) {
-            Ok(before) if before == value => return Ok(Ok(())),
-            Ok(before) => before,
-            Err(error) => return Ok(Err(error)),
-        };
-        self.journal.entries.push(Entry {
-            setting: setting.clone(),
-            before: before.clone(),
-            value: value.into(),
-        });
-        self.folder.write(&self.journal).inspect_err(|_| drop(self.journal.entries.pop()))?;
-        let result = setting.write(&name, value);
-        // Drivers round, and some do half of it and fail.
-        let now = setting.read(&name).unwrap_or_else(|_| value.to_owned());
-        let result = match result {
-            Ok(()) if now == before => {
-                Err(io::Error::new(io::ErrorKind::Unsupported, "the driver has left it as it was"))
-            }
-            result => result,
-        };
-        if now == before {
-            self.journal.entries.pop();
-        } else if let Some(entry) = self.journal.entries.last_mut() {
-            entry.value = now;
-        }
-        self.folder.write(&self.journal)?;
-        Ok(result)
-    }
-
-    /// Puts back the changes after the first so many.
-    fn undo(&mut self, first: usize) -> Result<()> {
-        if self.journal.entries.len() <= first {
-            return Ok(());
-        }
-        let mut last = self.journal.entries.split_off(first);
-        put_back(&self.journal.interface.name, &mut last).iter().for_each(report);
-        self.journal.entries.append(&mut last);
-        self.folder.write(&self.journal)
     }
 
     fn put_back(&mut self) -> Result<Vec<Restored>> {
@@ -283,6 +235,20 @@ fn report(Restored { interface, setting, before, outcome, .. }: &Restored) {
 }
 
 /// A table that leads to these queues in turn; the one that is there, where it does so already in equal parts.
+impl Record for Held {
+    fn interface(&self) -> &str {
+        &self.journal.interface.name
+    }
+
+    fn entries(&mut self) -> &mut Vec<Entry> {
+        &mut self.journal.entries
+    }
+
+    fn keep(&self) -> Result<()> {
+        self.folder.write(&self.journal)
+    }
+}
+
 fn spread_over(queues: &[u32], now: &[u32]) -> Vec<u32> {
     let counts: Vec<usize> =
         queues.iter().map(|queue| now.iter().filter(|place| *place == queue).count()).collect();

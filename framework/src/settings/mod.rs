@@ -14,6 +14,7 @@
 //! is left alone.
 
 mod applied;
+mod change;
 mod journal;
 mod restore;
 mod setting;
@@ -24,7 +25,7 @@ use std::path::{Path, PathBuf};
 pub(crate) use applied::Applied;
 pub use restore::{Outcome, Restored, restore};
 #[cfg(feature = "doctor")]
-pub(crate) use setting::Setting;
+pub(crate) use {change::for_good, setting::Setting};
 
 /// What keeps a queue's interrupts off while a worker polls it (`Documentation/networking/napi.rst`): rounds without a
 /// packet before they are let in again, and ns from one round to the next.
