@@ -18,6 +18,7 @@ mod machine;
 mod networks;
 mod reader;
 mod reals;
+mod rss_key;
 #[cfg(test)]
 mod tests;
 mod times;
@@ -42,6 +43,7 @@ pub(crate) use form::FileForm;
 pub(crate) use key::VipKey;
 pub(crate) use networks::MacAddress;
 use reader::{Section, Source};
+pub(crate) use rss_key::RssKey;
 pub(crate) use times::Time;
 
 use crate::words::words;
@@ -90,12 +92,14 @@ pub(crate) struct Port {
 }
 
 /// Settings of the interface that are changed while the balancer runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Settings {
     /// How many queues receive. None for as many as there are.
     pub(crate) channels: Option<NonZeroU16>,
     /// The card spreads packets over the queues that are served, and no others.
     pub(crate) spread: Want,
+    /// What the card hashes packets with. None for the key that it has.
+    pub(crate) rss_key: Option<RssKey>,
     /// Interrupts come on the cores of the workers.
     pub(crate) interrupts: Want,
     /// Interrupts are put off while workers poll.
@@ -106,7 +110,7 @@ impl Settings {
     /// Where the file says nothing. What is changed by it costs the interface's other traffic 0.2 ms at most, and no
     /// worker that is busy polls well without.
     pub(crate) const DEFAULT: Self =
-        Self { channels: None, spread: Want::Off, interrupts: Want::Off, defer: Want::Auto };
+        Self { channels: None, spread: Want::Off, rss_key: None, interrupts: Want::Off, defer: Want::Auto };
 }
 
 /// Which queues of an interface are served.

@@ -46,7 +46,7 @@ fn a_valid_file_is_explained() {
     // What the file says, and what it leaves out.
     for lines in [
         "port eth1\n  queues             all\n  mode               auto\n",
-        "  channels           as many as there are\n  spread             off\n  interrupts         off\n  defer              auto\n",
+        "  channels           as many as there are\n  spread             off\n  rss_key            the card's own\n  interrupts         off\n  defer              auto\n",
         "workers\n  cores              one on each of 2, 3\n  idle               busy\n  huge_pages         auto\n",
         "control\n  socket             /run/afx-lb.sock\n  metrics            none\n",
         "  method             ipip: in another IP header\n  source_v4          10.200.0.0/16\n",

@@ -215,8 +215,12 @@ fn a_record_that_cannot_be_read_is_named_and_changes_nothing() {
 fn what_cannot_be_changed_is_said_or_refused() {
     let net = net("lb-set-cannot");
     let lacking = ["spread", "interrupts"];
-    for (key, why) in lacking.iter().zip(["no table to spread packets by", "it has none that can be seen"]) {
-        let text = config("eth0", "adaptive", &format!("{ALL}\n{key} = \"required\""));
+    for (line, why) in [
+        ("spread = \"required\"", "no table to spread packets by"),
+        ("interrupts = \"required\"", "it has none that can be seen"),
+        ("rss_key = \"symmetric\"", "no key of a hash to show"),
+    ] {
+        let text = config("eth0", "adaptive", &format!("{ALL}\n{line}"));
         let process = net.spawn(&text, &[]);
         assert_eq!(process.wait_within(PATIENCE).unwrap().code(), Some(2), "{}", process.stderr());
         let said = process.stderr();

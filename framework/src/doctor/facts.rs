@@ -9,6 +9,7 @@ use super::interface::FITS;
 use super::netlink::{self, BASIC, Link, REDIRECT, XdpFeatures, ZERO_COPY};
 use super::peer::Peer;
 use super::{Error, Overview, Result};
+use crate::settings::Setting;
 use crate::xsk::ethtool::{self, Feature};
 use crate::xsk::interface::{self, Channels, Rings};
 
@@ -22,6 +23,9 @@ pub(super) struct Facts {
     pub(super) driver: String,
     pub(super) channels: Option<Channels>,
     pub(super) rings: Option<Rings>,
+    /// The table and the key of RSS in words, where the driver shows them.
+    pub(super) table: Option<String>,
+    pub(super) key: Option<String>,
     pub(super) features: Vec<Feature>,
     /// None where the kernel does not say.
     pub(super) xdp: Option<XdpFeatures>,
@@ -44,6 +48,8 @@ impl Facts {
             // Drivers answer all kinds of errors: what they do not say is not known.
             channels: interface::channels(name).ok().flatten(),
             rings: interface::rings(name).ok().flatten(),
+            table: shown(&Setting::Spread, name),
+            key: shown(&Setting::Key, name),
             features: ethtool::features(name).unwrap_or_default(),
             xdp: netlink::xdp_features(index).ok(),
             occupant: afx_redirect::occupant(index),
@@ -90,6 +96,10 @@ pub(super) fn active<'f>(features: &'f [Feature], name: &str) -> Option<&'f Feat
     features.iter().find(|feature| feature.name == name && feature.active)
 }
 
+fn shown(setting: &Setting, name: &str) -> Option<String> {
+    setting.read(name).ok().map(|value| setting.shown(&value))
+}
+
 fn driver(name: &str, link: &Link) -> String {
     let driver = interface::driver(name).unwrap_or_default();
     if driver.is_empty() { link.kind.clone() } else { driver }
@@ -129,6 +139,8 @@ pub(super) mod tests {
             driver: driver.into(),
             channels: None,
             rings: None,
+            table: None,
+            key: None,
             features: Vec::new(),
             xdp: Some(XdpFeatures { actions, ..XdpFeatures::default() }),
             occupant: None,
@@ -141,6 +153,8 @@ pub(super) mod tests {
         Facts {
             channels: Some(Channels::combined(8, 16)),
             rings: Some(Rings::of((2048, 8160), (256, 8160))),
+            table: Some("queues 0-7".into()),
+            key: Some("1fa2…, 52 bytes".into()),
             features: vec![
                 Feature::of("rx-gro", true, true),
                 Feature::of("rx-lro", false, false),

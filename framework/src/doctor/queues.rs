@@ -15,7 +15,7 @@ const TOPIC: Topic = Topic::Interface;
 
 /// `cores` are those that workers may run on.
 pub(super) fn examine(files: &Files, facts: &Facts, cores: &[usize]) -> Vec<Finding> {
-    let mut findings = vec![queues(facts, cores.len() as u32), rings(facts)];
+    let mut findings = vec![queues(facts, cores.len() as u32), spread(facts), rings(facts)];
     findings.extend(sending(facts, files));
     findings.extend([
         interrupts(files, facts, cores),
@@ -52,6 +52,17 @@ fn queues(facts: &Facts, cores: u32) -> Finding {
         return Finding::better(TOPIC, NAME, what, why).mend(remedy);
     }
     Finding::good(TOPIC, NAME, what)
+}
+
+/// How the card chooses a queue for a packet. Any way may be meant.
+fn spread(facts: &Facts) -> Finding {
+    const NAME: &str = "RSS";
+    let table = facts.table.as_ref().map(|table| format!("packets are spread over {table}"));
+    let key = facts.key.as_ref().map(|key| format!("by the key {key}"));
+    match table.into_iter().chain(key).collect::<Vec<_>>().as_slice() {
+        [] => Finding::good(TOPIC, NAME, "the driver shows neither a table nor a key"),
+        found => Finding::good(TOPIC, NAME, found.join(", ")),
+    }
 }
 
 fn most(channels: &Channels) -> u32 {

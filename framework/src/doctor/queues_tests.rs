@@ -71,6 +71,12 @@ fn as_many_queues_as_cores() {
 }
 
 #[test]
+fn the_way_to_queues_is_shown() {
+    assert_eq!(spread(&card()).what, "packets are spread over queues 0-7, by the key 1fa2…, 52 bytes");
+    assert_eq!(spread(&virtio()).what, "the driver shows neither a table nor a key");
+}
+
+#[test]
 fn rings_have_room_for_bursts() {
     let found = rings(&card());
     assert_eq!(found.verdict, Verdict::CouldBeBetter);

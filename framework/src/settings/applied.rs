@@ -9,7 +9,7 @@ use nix::sched::{CloneFlags, setns};
 use super::change::{Made, Record, all_or_none};
 use super::journal::{Entry, Folder, Identity, Journal, namespace};
 use super::restore::{Outcome, Restored, put_back, recover};
-use super::setting::{Setting, places, text};
+use super::setting::{Setting, hex, places, text};
 use super::{DEFER, Error, Result, Settings, Want};
 use crate::machine::{Files, interrupts};
 use crate::port::Change;
@@ -53,8 +53,26 @@ impl Applied {
 
     /// Changes what is wanted once the port has its queues.
     pub(crate) fn with_queues(&mut self, queues: &[u32]) -> Result<()> {
+        self.hash()?;
         self.spread(queues)?;
         self.defer()
+    }
+
+    fn hash(&mut self) -> Result<()> {
+        let Some((held, key)) = self.held.as_ref().zip(self.wanted.key.as_ref()) else { return Ok(()) };
+        const NAME: &str = "RSS key";
+        let now = match Setting::Key.read(&held.journal.interface.name) {
+            Ok(now) => now,
+            Err(error) => return self.refused(Want::Required, NAME, error),
+        };
+        let size = now.len() / 2;
+        if key.is_empty() || key.len() > size {
+            let what =
+                format!("a key of {} bytes: the card's has {size}, and a shorter one is repeated", key.len());
+            return self.refused(Want::Required, NAME, io::Error::new(io::ErrorKind::InvalidInput, what));
+        }
+        let whole: Vec<u8> = key.iter().copied().cycle().take(size).collect();
+        self.change(Want::Required, NAME, vec![(Setting::Key, hex(&whole))])
     }
 
     fn defer(&mut self) -> Result<()> {
@@ -190,6 +208,20 @@ impl Held {
     }
 }
 
+impl Record for Held {
+    fn interface(&self) -> &str {
+        &self.journal.interface.name
+    }
+
+    fn entries(&mut self) -> &mut Vec<Entry> {
+        &mut self.journal.entries
+    }
+
+    fn keep(&self) -> Result<()> {
+        self.folder.write(&self.journal)
+    }
+}
+
 impl Drop for Held {
     fn drop(&mut self) {
         let namespace_here = namespace();
@@ -235,20 +267,6 @@ fn report(Restored { interface, setting, before, outcome, .. }: &Restored) {
 }
 
 /// A table that leads to these queues in turn; the one that is there, where it does so already in equal parts.
-impl Record for Held {
-    fn interface(&self) -> &str {
-        &self.journal.interface.name
-    }
-
-    fn entries(&mut self) -> &mut Vec<Entry> {
-        &mut self.journal.entries
-    }
-
-    fn keep(&self) -> Result<()> {
-        self.folder.write(&self.journal)
-    }
-}
-
 fn spread_over(queues: &[u32], now: &[u32]) -> Vec<u32> {
     let counts: Vec<usize> =
         queues.iter().map(|queue| now.iter().filter(|place| *place == queue).count()).collect();

@@ -31,6 +31,10 @@ pub(crate) use {change::for_good, setting::Setting};
 /// packet before they are let in again, and ns from one round to the next.
 pub(crate) const DEFER: [(&str, &str); 2] = [("napi_defer_hard_irqs", "2"), ("gro_flush_timeout", "200000")];
 
+/// A key by which most cards hash both directions of a flow alike: repeated, it is the same for source and destination.
+/// Well known: whoever sends can choose flows that all come on one queue.
+pub const SYMMETRIC_KEY: [u8; 2] = [0x6d, 0x5a];
+
 /// Whether a setting may be changed, or must be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
@@ -49,6 +53,7 @@ pub enum Want {
 pub struct Settings {
     channels: Option<u32>,
     spread: Want,
+    key: Option<Vec<u8>>,
     interrupts: Want,
     defer: Want,
 }
@@ -72,6 +77,19 @@ impl Settings {
         self
     }
 
+    /// The card hashes packets with this key, repeated until it is as long as the card's (`ethtool -X IF hkey`). With
+    /// [`SYMMETRIC_KEY`], or any other of two bytes, both directions of a flow come on the same queue.
+    ///
+    /// ```
+    /// use afx::settings::{SYMMETRIC_KEY, Settings};
+    ///
+    /// let settings = Settings::new().rss_key(&SYMMETRIC_KEY);
+    /// ```
+    pub fn rss_key(mut self, bytes: &[u8]) -> Self {
+        self.key = Some(bytes.to_vec());
+        self
+    }
+
     /// The interrupts of each queue come on the core of its worker (`/proc/irq/N/smp_affinity_list`), which works on the
     /// packets next. `irqbalance`, where it runs, moves them away again.
     pub fn interrupts(mut self, want: Want) -> Self {
@@ -92,8 +110,9 @@ impl Settings {
     }
 
     fn wants(&self) -> impl Iterator<Item = Want> {
-        let channels = if self.channels.is_some() { Want::Required } else { Want::Off };
-        [channels, self.spread, self.interrupts, self.defer].into_iter()
+        let required = |is_given: bool| if is_given { Want::Required } else { Want::Off };
+        let given = [self.channels.is_some(), self.key.is_some()].map(required);
+        given.into_iter().chain([self.spread, self.interrupts, self.defer])
     }
 }
 

@@ -18,6 +18,8 @@ pub(crate) enum Setting {
     Channels,
     /// The card's table that spreads packets over queues: a queue's number for each place, with blanks between.
     Spread,
+    /// The key of the card's hash, which chooses a place in that table: its bytes in hexadecimal.
+    Key,
     /// The cores that an interrupt may come on.
     Interrupt {
         /// The interrupt's number.
@@ -45,6 +47,7 @@ impl Setting {
         match self {
             Self::Channels => "channels".into(),
             Self::Spread => "RSS table".into(),
+            Self::Key => "RSS key".into(),
             Self::Interrupt { number } => format!("cores of interrupt {number}"),
             Self::Attribute { name } | Self::Offload { name } => name.clone(),
         }
@@ -60,6 +63,7 @@ impl Setting {
                 let plural = if queues.len() == 1 { "queue" } else { "queues" };
                 format!("{plural} {}", written(&queues))
             }
+            Self::Key => key_in_words(value),
             _ => value.to_owned(),
         }
     }
@@ -76,6 +80,10 @@ impl Setting {
                 let table =
                     table.ok_or_else(|| unsupported("the driver has no table to spread packets by"))?;
                 Ok(text(&table))
+            }
+            Self::Key => {
+                let key = ethtool::hash_key(interface)?;
+                Ok(hex(&key.ok_or_else(|| unsupported("the driver has no key of a hash to show"))?))
             }
             Self::Interrupt { number } => read_file(&interrupt(interface, *number)?),
             Self::Attribute { name } => read_file(&attribute(interface, name)?),
@@ -113,6 +121,7 @@ impl Setting {
                 let table: &[u32] = if is_usual { &[] } else { &table };
                 ethtool::set_indirection(interface, table)
             }
+            Self::Key => ethtool::set_hash_key(interface, &bytes(value).ok_or_else(|| no_value(value))?),
             Self::Interrupt { number } => write_file(&interrupt(interface, *number)?, value),
             Self::Attribute { name } => write_file(&attribute(interface, name)?, value),
             Self::Offload { name } => ethtool::set_feature(interface, name, value == "on"),
@@ -144,6 +153,27 @@ pub(super) fn text(table: &[u32]) -> String {
 /// The places of a table in text.
 pub(super) fn places(table: &str) -> Vec<u32> {
     table.split_whitespace().filter_map(|queue| queue.parse().ok()).collect()
+}
+
+/// Bytes in hexadecimal.
+pub(super) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The bytes that are in hexadecimal.
+fn bytes(hex: &str) -> Option<Vec<u8>> {
+    let byte = |place: usize| u8::from_str_radix(hex.get(place..place + 2)?, 16).ok();
+    (0..hex.len()).step_by(2).map(byte).collect()
+}
+
+/// A key, of which so much is told as tells it from others: who knows all of it can have all packets come on one queue.
+pub(crate) fn key_in_words(hex: &str) -> String {
+    let (first, rest) = hex.split_at(hex.len().min(4));
+    let is_symmetric = !rest.is_empty() && rest.as_bytes().chunks(4).all(|part| part == first.as_bytes());
+    if is_symmetric {
+        return format!("{first} repeated, the same both ways");
+    }
+    format!("{first}…, {} bytes", hex.len() / 2)
 }
 
 /// The path of an interrupt's cores, if it is one of the interface's: its number may have come to another device.
@@ -188,13 +218,25 @@ mod tests {
     fn values_are_shown_in_few_words() {
         assert_eq!(Setting::Spread.shown("0 1 2 0 1 2"), "queues 0-2");
         assert_eq!(Setting::Spread.shown("3 3"), "queue 3");
+        assert_eq!(Setting::Key.shown("6d5a6d5a6d5a"), "6d5a repeated, the same both ways");
+        assert_eq!(Setting::Key.shown("6d5a6d5a6d5b"), "6d5a…, 6 bytes");
+        assert_eq!(Setting::Key.shown("6d5a6d5a6d"), "6d5a…, 5 bytes");
         assert_eq!(Setting::Channels.shown("4"), "4");
         assert_eq!(Setting::Interrupt { number: 41 }.name(), "cores of interrupt 41");
     }
 
     #[test]
+    fn a_key_is_text_and_bytes() {
+        assert_eq!(hex(&[0x6d, 0x0a, 0xff]), "6d0aff");
+        assert_eq!(bytes("6d0aff"), Some(vec![0x6d, 0x0a, 0xff]));
+        for wrong in ["6d0", "zz", "6dß0"] {
+            assert_eq!(bytes(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
     fn what_loopback_does_not_have_is_said() {
-        for setting in [Setting::Channels, Setting::Spread] {
+        for setting in [Setting::Channels, Setting::Spread, Setting::Key] {
             assert_eq!(setting.read("lo").unwrap_err().kind(), io::ErrorKind::Unsupported, "{setting:?}");
         }
         assert_eq!(Setting::Offload { name: "rx-gro".into() }.read("lo").unwrap().len(), 2);

@@ -188,6 +188,78 @@ pub(crate) fn set_indirection(interface: &str, places: &[u32]) -> io::Result<()>
     unsafe { ethtool(interface, &mut *table) }
 }
 
+/// `ETHTOOL_GRSSH` and `ETHTOOL_SRSSH` of `linux/ethtool.h`, and the most bytes of a key that are read: more than any
+/// driver has.
+const ETHTOOL_GRSSH: u32 = 0x46;
+const ETHTOOL_SRSSH: u32 = 0x47;
+const KEY: usize = 256;
+/// `ETH_RXFH_INDIR_NO_CHANGE`: the table stays. A hash function of 0 stays too (`ETH_RSS_HASH_NO_CHANGE`).
+const TABLE_STAYS: u32 = u32::MAX;
+
+/// `struct ethtool_rxfh` with room for a key, and none for a table.
+#[repr(C)]
+struct Hash {
+    cmd: u32,
+    context: u32,
+    places: u32,
+    key_size: u32,
+    function: u8,
+    /// Since 6.8; before, it has to be 0.
+    transformation: u8,
+    reserved: [u8; 6],
+    key: [u8; KEY],
+}
+
+/// The hash of a card that has a key, and the key; None where it has none, or does not show it.
+fn hash(interface: &str) -> io::Result<Option<Hash>> {
+    let mut hash = Hash {
+        cmd: ETHTOOL_GRSSH,
+        context: 0,
+        places: 0,
+        key_size: 0,
+        function: 0,
+        transformation: 0,
+        reserved: [0; 6],
+        key: [0; KEY],
+    };
+    // SAFETY: the structure of ETHTOOL_GRSSH, which with sizes of 0 asks for the sizes alone.
+    match unsafe { ethtool(interface, &mut hash) } {
+        Ok(()) if hash.key_size == 0 || hash.key_size as usize > KEY => return Ok(None),
+        Ok(()) => {}
+        Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => return Ok(None),
+        Err(error) => return Err(error),
+    }
+    hash.places = 0;
+    // SAFETY: the structure of ETHTOOL_GRSSH, with room for as many bytes of a key as it says, and for no table.
+    unsafe { ethtool(interface, &mut hash) }?;
+    Ok(Some(hash))
+}
+
+/// The key that a card hashes packets with, by which its table spreads them; None where it has none, or does not show it.
+///
+/// # Errors
+/// The kernel's.
+pub(crate) fn hash_key(interface: &str) -> io::Result<Option<Vec<u8>>> {
+    Ok(hash(interface)?.map(|hash| hash.key[..hash.key_size as usize].to_vec()))
+}
+
+/// Has a card hash packets with a key as long as its own.
+///
+/// # Errors
+/// The kernel's; [`io::ErrorKind::Unsupported`] where it has no key, [`io::ErrorKind::InvalidInput`] for one of another
+/// length.
+pub(crate) fn set_hash_key(interface: &str, key: &[u8]) -> io::Result<()> {
+    let mut hash = hash(interface)?.ok_or(io::ErrorKind::Unsupported)?;
+    if key.len() != hash.key_size as usize {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    hash.key[..key.len()].copy_from_slice(key);
+    // What is made of addresses before they are hashed stays as it was read.
+    (hash.cmd, hash.places, hash.function) = (ETHTOOL_SRSSH, TABLE_STAYS, 0);
+    // SAFETY: the structure of ETHTOOL_SRSSH, of which the kernel reads as many bytes of a key as it says, and no table.
+    unsafe { ethtool(interface, &mut hash) }
+}
+
 /// Whether the kernel has AF_XDP sockets; a process that lacks the rights for one is told so by an error of its own.
 ///
 /// # Errors

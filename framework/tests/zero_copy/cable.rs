@@ -17,6 +17,8 @@ pub(crate) enum Cable {
     Unmappable,
     /// virtio-net of two queues.
     TwoQueues,
+    /// virtio-net of two queues that the card itself chooses between, by the hash of RSS.
+    Rss,
     /// igb, two queues. Its link goes down and up when a socket opens, and it loses packets.
     Igb,
 }
@@ -37,6 +39,7 @@ impl Cable {
             Self::Unmappable => 3,
             Self::TwoQueues => 4,
             Self::Igb => 5,
+            Self::Rss => 6,
         };
         [2, 0, 0, 0, cable, if end == End::Near { 1 } else { 2 }]
     }

@@ -2,12 +2,14 @@
 
 use std::fs;
 
-use afx::port::{Mode, XdpPort};
-use afx::settings::{Settings, Want};
+use afx::port::{Mode, ModeWanted, XdpPort};
+use afx::settings::{SYMMETRIC_KEY, Settings, Want};
 use afx::{Idle, Running, Runtime};
+use afx_testbed::Host;
 
 use crate::cable::Cable;
 use crate::doctor::Card;
+use crate::pump::Plan;
 use crate::support::{Hosts, Mirror, assert_settled, port};
 
 /// Setting, value before and value of each change.
@@ -20,6 +22,59 @@ fn changes(running: &Running) -> Vec<(String, String, String)> {
 fn start(hosts: &Hosts, port: XdpPort, core: usize) -> afx::Result<Running> {
     let builder = || Runtime::builder().port(port).workers(1).cores([core]).idle(Idle::ADAPTIVE);
     hosts.start(builder, || Mirror)
+}
+
+/// The key of a card's hash in hexadecimal, and its table, as the kernel says.
+fn rss(host: &Host) -> (String, Vec<String>) {
+    let shown = host.command("ethtool").args(["-x", "eth0"]).check().unwrap();
+    let (table, rest) = shown.split_once("RSS hash key:").expect("a key");
+    let key = rest.lines().nth(1).unwrap().replace(':', "");
+    let places = table.lines().filter_map(|line| line.trim().split_once(':')).skip(1);
+    (key, places.flat_map(|(_, queues)| queues.split_whitespace().map(str::to_owned)).collect())
+}
+
+#[test]
+fn a_card_hashes_by_the_key_that_is_wanted_and_its_own_again() {
+    let hosts = Hosts::new("zset-key");
+    hosts.join(Cable::Rss, "eth0");
+    let before = rss(&hosts.near);
+    assert_eq!((before.0.len(), before.1.len()), (80, 128), "{before:?}");
+    assert!(before.1.contains(&"0".into()) && before.1.contains(&"1".into()), "{before:?}");
+    for (queue, key) in [(1, &SYMMETRIC_KEY[..]), (0, &[0xa1, 0xb2, 0xc3])] {
+        let settings = Settings::new().rss_key(key).spread(Want::Required);
+        let running =
+            start(&hosts, port("eth0", Mode::ZeroCopy).queues([queue]).settings(settings), 0).unwrap();
+        let (now, table) = rss(&hosts.near);
+        let whole: Vec<u8> = key.iter().copied().cycle().take(40).collect();
+        assert_eq!(now, whole.iter().map(|byte| format!("{byte:02x}")).collect::<String>());
+        assert!(table.iter().all(|place| *place == queue.to_string()), "{table:?}");
+        let changed = changes(&running);
+        assert_eq!(changed[0].0, "RSS key");
+        assert_eq!(changed[1], ("RSS table".into(), "queues 0-1".into(), format!("queue {queue}")));
+        let is_symmetric = changed[0].2 == "6d5a repeated, the same both ways";
+        assert_eq!(is_symmetric, key == SYMMETRIC_KEY, "{changed:?}");
+        // Of many flows, none comes on the other queue, where it would be the kernel's.
+        let traffic = hosts.pump(&["eth0"], ModeWanted::Auto, Cable::Rss, Plan::endless().flows(64));
+        traffic.wait_for_more(10_000);
+        traffic.end();
+        assert_eq!(running.redirect_counters("eth0").unwrap().passed_no_socket, 0);
+        assert_settled(&running.stop().unwrap(), &hosts.near, &["eth0"]);
+        assert_eq!(rss(&hosts.near), before);
+    }
+    // Longer than the card's: nothing is changed. Nor on a card that has no key to show.
+    let long = port("eth0", Mode::ZeroCopy).settings(Settings::new().rss_key(&[1; 41]));
+    let error = start(&hosts, long, 0).err().expect("its key has 40 bytes");
+    assert!(format!("{error:?}").contains("a key of 41 bytes: the card's has 40"), "{error:?}");
+    assert_eq!(rss(&hosts.near), before);
+}
+
+#[test]
+fn a_card_without_a_key_says_so() {
+    let hosts = Hosts::new("zset-no-key");
+    hosts.join(Cable::First, "eth0");
+    let one = port("eth0", Mode::Copy).settings(Settings::new().rss_key(&SYMMETRIC_KEY));
+    let error = start(&hosts, one, 0).err().expect("with one queue there is nothing to hash for");
+    assert!(format!("{error:?}").contains("no key of a hash to show"), "{error:?}");
 }
 
 /// The cores of each interrupt of a card, by its number.
@@ -45,15 +100,18 @@ fn a_card_leads_to_the_queue_that_is_served_and_its_interrupt_to_the_worker() {
         let builder = Runtime::builder().port(port).workers(1).cores([core]).idle(Idle::ADAPTIVE);
         builder.pipeline(|_| Mirror).start().unwrap()
     };
+    let mut key = None;
     for core in [1, 0] {
-        let settings =
-            Settings::new().spread(Want::Required).interrupts(Want::Required).defer(Want::Required);
+        let settings = Settings::new().spread(Want::Required).interrupts(Want::Required);
+        let settings = settings.rss_key(&SYMMETRIC_KEY);
         let running = start(port(name, Mode::Copy).queues([1]).settings(settings), core);
         let changed = changes(&running);
         let find = |name: &str| changed.iter().find(|(setting, ..)| setting.starts_with(name));
         let (_, table, queue) = find("RSS table").unwrap();
         assert_eq!((table.as_str(), queue.as_str()), ("queues 0-1", "queue 1"));
-        assert_eq!(find("napi_defer_hard_irqs").unwrap().2, "2");
+        let (_, own, symmetric) = find("RSS key").unwrap();
+        assert_eq!(symmetric, "6d5a repeated, the same both ways");
+        assert_eq!(own, key.get_or_insert_with(|| own.clone()), "it was not put back");
         // As the kernel says: the queue's interrupts come on the worker's core alone, and the others as they did.
         let now = interrupts(name);
         let moved: Vec<_> = now.iter().zip(&before).filter(|(now, before)| now != before).collect();

@@ -4,8 +4,8 @@ use std::fmt::{Display, Formatter, Result};
 use std::ops::RangeInclusive;
 
 use crate::config::{
-    Check, Config, Connections, Control, Flap, Forwarding, Icmp, Maglev, Port, Probe, Queues, Real, Settings,
-    Time, Tls, Vip, Workers,
+    Check, Config, Connections, Control, Flap, Forwarding, Icmp, Maglev, Port, Probe, Queues, Real, RssKey,
+    Settings, Time, Tls, Vip, Workers,
 };
 
 /// All that a configuration says, defaults included.
@@ -42,10 +42,12 @@ impl Display for Summary<'_> {
             row(f, "attach", attach)?;
             row(f, "multi_buffer", multi_buffer)?;
             row(f, "coexist", coexist)?;
-            let Settings { channels, spread, interrupts, defer } = settings;
+            let Settings { channels, spread, rss_key, interrupts, defer } = settings;
             let stay = || "as many as there are".to_owned();
             row(f, "channels", &channels.map_or_else(stay, |count| count.to_string()))?;
             row(f, "spread", spread)?;
+            let own = || "the card's own".to_owned();
+            row(f, "rss_key", &rss_key.as_ref().map_or_else(own, RssKey::to_string))?;
             row(f, "interrupts", interrupts)?;
             row(f, "defer", defer)?;
         }

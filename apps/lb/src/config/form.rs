@@ -9,8 +9,8 @@ use serde::Serialize;
 use super::key::Network;
 use super::{
     Attach, Check, Coexist, Config, Connections, Forwarding, Fragments, HashOn, HugePages, Idle, MacAddress,
-    Mode, MultiBuffer, Port, Privileges, Probe, Protocol, Queues, Real, RealState, ServerIdIn, Settings,
-    Time, Tls, VERSION, Vip, Want, Workers,
+    Mode, MultiBuffer, Port, Privileges, Probe, Protocol, Queues, Real, RealState, RssKey, ServerIdIn,
+    Settings, Time, Tls, VERSION, Vip, Want, Workers,
 };
 
 impl Config {
@@ -46,6 +46,7 @@ pub(super) struct PortForm {
     coexist: Coexist,
     channels: Option<u16>,
     spread: Want,
+    rss_key: Option<String>,
     interrupts: Want,
     defer: Want,
 }
@@ -216,7 +217,7 @@ impl FileForm {
 impl PortForm {
     pub(super) fn of(port: &Port) -> Self {
         let Port { interface, queues, mode, attach, multi_buffer, coexist, settings } = port;
-        let Settings { channels, spread, interrupts, defer } = *settings;
+        let Settings { channels, spread, rss_key, interrupts, defer } = settings;
         let queues = match queues {
             Queues::All => Either::Word("all"),
             Queues::First(count) => Either::Value(count.get()),
@@ -229,9 +230,10 @@ impl PortForm {
             multi_buffer: *multi_buffer,
             coexist: *coexist,
             channels: channels.map(NonZeroU16::get),
-            spread,
-            interrupts,
-            defer,
+            spread: *spread,
+            rss_key: rss_key.as_ref().map(RssKey::to_string),
+            interrupts: *interrupts,
+            defer: *defer,
         }
     }
 }

@@ -56,6 +56,7 @@ fn settings(port: &Section<'_>) -> Settings {
     Settings {
         channels: port.value("channels", values::count),
         spread: want("spread", Settings::DEFAULT.spread),
+        rss_key: port.value("rss_key", values::rss_key),
         interrupts: want("interrupts", Settings::DEFAULT.interrupts),
         defer: want("defer", Settings::DEFAULT.defer),
     }

@@ -6,9 +6,9 @@ use std::ops::RangeInclusive;
 use afx::stage::balancer::maglev::{TableSize, TableSizeError};
 use toml::de::DeValue;
 
-use super::Queues;
 use super::diagnostic::Problem;
 use super::reader::nearest;
+use super::{Queues, RssKey};
 
 pub(super) fn string<'v>(value: &'v DeValue<'_>, example: &str) -> Result<&'v str, Problem> {
     value.as_str().ok_or_else(|| {
@@ -75,6 +75,12 @@ pub(super) fn queues(value: &DeValue<'_>) -> Result<Queues, Problem> {
             .help("expected is \"all\", or how many of them, from the first on")),
         None => count(value).map(Queues::First),
     }
+}
+
+pub(super) fn rss_key(value: &DeValue<'_>) -> Result<RssKey, Problem> {
+    let expected = "expected is \"symmetric\", or a key in hexadecimal, such as \"6d5a\" or \"6d:5a\"";
+    let text = string(value, expected)?;
+    text.parse().map_err(|()| Problem::new(format!("\"{text}\" is no key")).help(expected))
 }
 
 pub(super) fn cores(value: &DeValue<'_>) -> Result<Vec<u16>, Problem> {

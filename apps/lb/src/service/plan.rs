@@ -105,22 +105,25 @@ pub(crate) fn multi_buffer(port: &config::Port) -> MultiBuffer {
 
 /// Which settings of the interface are to be changed.
 pub(crate) fn settings_of(port: &config::Port, idle: config::Idle) -> afx::settings::Settings {
-    let want = |want| match want {
+    let want = |want: &config::Want| match want {
         config::Want::Off => Want::Off,
         config::Want::Auto => Want::Auto,
         config::Want::Required => Want::Required,
     };
-    let config::Settings { channels, spread, interrupts, defer } = port.settings;
+    let config::Settings { channels, spread, rss_key, interrupts, defer } = &port.settings;
     // A worker that sleeps is woken by interrupts.
-    let is_off = defer == config::Want::Auto && idle == config::Idle::Adaptive;
-    let settings = afx::settings::Settings::new()
+    let is_off = *defer == config::Want::Auto && idle == config::Idle::Adaptive;
+    let mut settings = afx::settings::Settings::new()
         .spread(want(spread))
         .interrupts(want(interrupts))
         .defer(if is_off { Want::Off } else { want(defer) });
-    match channels {
-        Some(count) => settings.channels(u32::from(count.get())),
-        None => settings,
+    if let Some(count) = channels {
+        settings = settings.channels(u32::from(count.get()));
     }
+    if let Some(key) = rss_key {
+        settings = settings.rss_key(key.bytes());
+    }
+    settings
 }
 
 /// What balancers are made with.

@@ -8,7 +8,8 @@ const EXAMPLE: &str = include_str!("../../../lb.example.toml");
 
 /// Commented lines whose keys have no default that could be written down, or whose type or method is not the
 /// example's.
-const NO_DEFAULTS: [&str; 6] = ["channels", "count", "gue_port", "next_hop", "client_mtu", "command"];
+const NO_DEFAULTS: [&str; 7] =
+    ["channels", "rss_key", "count", "gue_port", "next_hop", "client_mtu", "command"];
 
 /// The key of a line that shows one, and whether it is commented out.
 fn shown(line: &str) -> Option<(&str, bool)> {
@@ -63,7 +64,7 @@ fn it_is_valid_and_says_what_it_seems_to() {
 #[test]
 fn what_it_calls_a_default_is_one() {
     let count = EXAMPLE.lines().filter(|line| matches!(shown(line), Some((_, true)))).count();
-    assert_eq!(count, 50);
+    assert_eq!(count, 51);
     assert_eq!(valid(&spelled_out(|key| !NO_DEFAULTS.contains(&key))), valid(EXAMPLE));
 }
 
@@ -74,8 +75,9 @@ fn what_has_no_default_is_right_where_it_belongs() {
     assert!(matches!(valid(&gue).forwarding, Forwarding::Gue { port: 6080, .. }));
     let config = valid(&spelled(&["next_hop", "client_mtu"]));
     assert_eq!((config.next_hop, config.client_mtu), (Some(MacAddress([2, 0, 0, 0, 0, 1])), Some(1500)));
-    let four = valid(&spelled(&["channels"])).ports[0].settings;
-    assert_eq!(four, Settings { channels: NonZeroU16::new(4), ..Settings::DEFAULT });
+    let settings = valid(&spelled(&["channels", "rss_key"])).ports[0].settings.clone();
+    let (channels, rss_key) = (NonZeroU16::new(4), "symmetric".parse().ok());
+    assert_eq!(settings, Settings { channels, rss_key, ..Settings::DEFAULT });
     let counted = spelled(&["count"]).replace("cores = [2, 3]", "");
     assert_eq!(valid(&counted).workers, Workers::Count(NonZeroU16::new(2).unwrap()));
     let command = spelled(&["command"])

@@ -174,8 +174,17 @@ fn machines() -> impl Strategy<Value = (Vec<Port>, Workers, Idle, HugePages, Con
     let counts = (1..=4096u16).prop_map(|count| NonZeroU16::new(count).expect("it is not 0"));
     let queues = prop_oneof![Just(Queues::All), counts.clone().prop_map(Queues::First)];
     let want = || word(Want::WORDS);
-    let settings = (option::of(counts.clone()), want(), want(), want())
-        .prop_map(|(channels, spread, interrupts, defer)| Settings { channels, spread, interrupts, defer });
+    let key = prop_oneof![Just("symmetric".to_owned()), "([0-9a-f]{2}){1,52}"]
+        .prop_map(|text| text.parse::<RssKey>().expect("it is a key"));
+    let settings = (option::of(counts.clone()), want(), option::of(key), want(), want()).prop_map(
+        |(channels, spread, rss_key, interrupts, defer)| Settings {
+            channels,
+            spread,
+            rss_key,
+            interrupts,
+            defer,
+        },
+    );
     let port = (
         queues,
         word(Mode::WORDS),

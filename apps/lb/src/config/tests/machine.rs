@@ -27,6 +27,12 @@ fn ports_must_be_named_and_told_apart() {
     );
     changed(
         "\"eth1\"",
+        "\"eth1\"\nrss_key = \"0x6d5a\"",
+        "lb.toml:4:11: error: \"0x6d5a\" is no key\n    rss_key = \"0x6d5a\"\n              ^^^^^^^^\n    \
+         expected is \"symmetric\", or a key in hexadecimal, such as \"6d5a\" or \"6d:5a\"",
+    );
+    changed(
+        "\"eth1\"",
         "\"eth1\"\nqueues = \"none\"",
         "lb.toml:4:10: error: \"none\" is no set of queues\n    queues = \"none\"\n             ^^^^^^\n    \
          expected is \"all\", or how many of them, from the first on",

@@ -28,7 +28,7 @@ fn what_is_left_out_has_its_default() {
 #[test]
 fn what_is_said_counts() {
     let text = RIGHT.replace("\"eth1\"", "\"eth1\"\nqueues = 4\nmode = \"zero-copy\"\nattach = \"native\"\nmulti_buffer = \"on\"\ncoexist = \"chain\"\n\
-         channels = 4\nspread = \"required\"\ninterrupts = \"auto\"\ndefer = \"off\"").replace(
+         channels = 4\nspread = \"required\"\nrss_key = \"a1:b2\"\ninterrupts = \"auto\"\ndefer = \"off\"").replace(
         "[forwarding]",
         "[workers]\ncount = 2\nidle = \"adaptive\"\n[maglev]\ntable_size = 655373\nseed = 7\n\
          [connections]\ncapacity = 2_000_000\nopening = \"5s\"\nestablished = \"2h\"\nclosing = \"1m\"\nudp = \"1d\"\n\
@@ -37,8 +37,13 @@ fn what_is_said_counts() {
     let config = valid(&text);
     let count = NonZeroU16::new(4).unwrap();
     let four = Queues::First(count);
-    let settings =
-        Settings { channels: Some(count), spread: Want::Required, interrupts: Want::Auto, defer: Want::Off };
+    let settings = Settings {
+        channels: Some(count),
+        spread: Want::Required,
+        rss_key: "a1b2".parse().ok(),
+        interrupts: Want::Auto,
+        defer: Want::Off,
+    };
     assert_eq!(
         config.ports,
         [Port {
