@@ -5,21 +5,12 @@ use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
 
-use netlink_packet_core::{
-    DecodeError, DefaultNla, Emitable as _, NLM_F_REQUEST, NetlinkDeserializable, NetlinkHeader,
-    NetlinkMessage, NetlinkPayload, NetlinkSerializable, NlasIterator,
-};
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
 use netlink_packet_route::nsid::{NsidAttribute, NsidMessage};
-use netlink_sys::protocols::{NETLINK_GENERIC, NETLINK_ROUTE};
-use netlink_sys::{Socket, SocketAddr};
+use netlink_sys::protocols::NETLINK_ROUTE;
 
-/// `GENL_ID_CTRL`, `CTRL_CMD_GETFAMILY`, `CTRL_ATTR_FAMILY_ID` and `CTRL_ATTR_FAMILY_NAME` of `linux/genetlink.h`.
-const CONTROL: u16 = 0x10;
-const GET_FAMILY: u8 = 3;
-const FAMILY_ID: u16 = 1;
-const FAMILY_NAME: u16 = 2;
+use crate::machine::netlink::{Attributes, ask, netdev};
 
 /// `NETDEV_CMD_DEV_GET` and attributes `NETDEV_A_DEV_*` of `linux/netdev.h`.
 const DEVICE_GET: u8 = 1;
@@ -50,8 +41,8 @@ impl XdpFeatures {
         self.actions & actions == actions
     }
 
-    fn parse(attributes: &[u8]) -> Self {
-        let number = |kind| attribute(attributes, kind).map_or(0, |bytes| number(&bytes));
+    fn parse(attributes: &Attributes) -> Self {
+        let number = |kind| attributes.number(kind).unwrap_or(0);
         Self {
             actions: number(XDP_FEATURES),
             zero_copy_segments: number(XDP_ZC_MAX_SEGS) as u32,
@@ -60,101 +51,13 @@ impl XdpFeatures {
     }
 }
 
-/// A message of a generic netlink family: `struct genlmsghdr`, then attributes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Generic {
-    family: u16,
-    command: u8,
-    attributes: Vec<u8>,
-}
-
-/// Bytes of `struct genlmsghdr`: command, version, two that are reserved.
-const GENERIC_HEADER: usize = 4;
-
-impl Generic {
-    fn ask(family: u16, command: u8, kind: u16, value: Vec<u8>) -> Self {
-        let attribute = DefaultNla::new(kind, value);
-        let mut attributes = vec![0; attribute.buffer_len()];
-        attribute.emit(&mut attributes);
-        Self { family, command, attributes }
-    }
-}
-
-impl NetlinkSerializable for Generic {
-    fn message_type(&self) -> u16 {
-        self.family
-    }
-
-    fn buffer_len(&self) -> usize {
-        GENERIC_HEADER + self.attributes.len()
-    }
-
-    fn serialize(&self, buffer: &mut [u8]) {
-        buffer[..GENERIC_HEADER].copy_from_slice(&[self.command, 1, 0, 0]);
-        buffer[GENERIC_HEADER..].copy_from_slice(&self.attributes);
-    }
-}
-
-impl NetlinkDeserializable for Generic {
-    type Error = DecodeError;
-
-    fn deserialize(header: &NetlinkHeader, payload: &[u8]) -> Result<Self, DecodeError> {
-        let (head, attributes) = payload
-            .split_at_checked(GENERIC_HEADER)
-            .ok_or_else(|| DecodeError::buffer_too_small(payload.len(), GENERIC_HEADER))?;
-        Ok(Self { family: header.message_type, command: head[0], attributes: attributes.to_vec() })
-    }
-}
-
-/// The value of the first attribute of that kind.
-fn attribute(attributes: &[u8], kind: u16) -> Option<Vec<u8>> {
-    let found = NlasIterator::new(attributes).flatten().find(|attribute| attribute.kind() == kind)?;
-    Some(found.value().to_vec())
-}
-
-/// A number of up to eight bytes, in the machine's order.
-fn number(bytes: &[u8]) -> u64 {
-    match *bytes {
-        [a, b] => u16::from_ne_bytes([a, b]).into(),
-        [a, b, c, d] => u32::from_ne_bytes([a, b, c, d]).into(),
-        [a, b, c, d, e, f, g, h] => u64::from_ne_bytes([a, b, c, d, e, f, g, h]),
-        _ => 0,
-    }
-}
-
-/// Asks one question on a socket of its own, and returns the one message that answers.
-fn ask<M>(protocol: isize, question: M) -> io::Result<M>
-where
-    M: NetlinkSerializable + NetlinkDeserializable,
-{
-    let mut socket = Socket::new(protocol)?;
-    socket.bind_auto()?;
-    socket.connect(&SocketAddr::new(0, 0))?;
-    let mut packet = NetlinkMessage::new(NetlinkHeader::default(), NetlinkPayload::InnerMessage(question));
-    packet.header.flags = NLM_F_REQUEST;
-    packet.finalize();
-    let mut bytes = vec![0; packet.buffer_len()];
-    packet.serialize(&mut bytes);
-    socket.send(&bytes, 0)?;
-    let (bytes, _) = socket.recv_from_full()?;
-    let answer = NetlinkMessage::<M>::deserialize(&bytes)
-        .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.to_string()))?;
-    match answer.payload {
-        NetlinkPayload::InnerMessage(message) => Ok(message),
-        NetlinkPayload::Error(error) if error.code.is_some() => Err(error.to_io()),
-        _ => Err(io::Error::new(io::ErrorKind::InvalidData, "netlink gives no answer")),
-    }
-}
-
 /// What the driver of an interface says of its XDP.
 ///
 /// # Errors
 /// [`io::ErrorKind::NotFound`] where the kernel (before 6.3) has no family `netdev`; what it answers otherwise.
 pub(super) fn xdp_features(index: u32) -> io::Result<XdpFeatures> {
-    let family = ask(NETLINK_GENERIC, Generic::ask(CONTROL, GET_FAMILY, FAMILY_NAME, b"netdev\0".to_vec()))?;
-    let family = attribute(&family.attributes, FAMILY_ID).map_or(0, |bytes| number(&bytes) as u16);
-    let question = Generic::ask(family, DEVICE_GET, IFINDEX, index.to_ne_bytes().to_vec());
-    Ok(XdpFeatures::parse(&ask(NETLINK_GENERIC, question)?.attributes))
+    let question = Attributes::default().with(IFINDEX, &index.to_ne_bytes());
+    Ok(XdpFeatures::parse(&netdev(DEVICE_GET, question)?))
 }
 
 /// What `ip link show` says of an interface.
@@ -245,10 +148,11 @@ mod tests {
 
     #[test]
     fn features_are_read() {
-        let features = XdpFeatures::parse(&CARD);
+        let parse = |bytes: &[u8]| XdpFeatures::parse(&Attributes::from(bytes));
+        let features = parse(&CARD);
         assert_eq!(features, XdpFeatures { actions: 0x2b, zero_copy_segments: 5, metadata: 3 });
         assert!(features.can(BASIC | REDIRECT) && features.can(ZERO_COPY) && features.can(RX_SG));
-        assert_eq!(XdpFeatures::parse(&CARD[..11]), XdpFeatures::default(), "cut short");
+        assert_eq!(parse(&CARD[..11]), XdpFeatures::default(), "cut short");
     }
 
     #[test]

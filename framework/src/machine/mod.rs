@@ -2,6 +2,8 @@
 
 pub(crate) mod files;
 pub(crate) mod interrupts;
+#[cfg(feature = "settings")]
+pub(crate) mod netlink;
 pub(crate) mod topology;
 
 pub(crate) use files::Files;

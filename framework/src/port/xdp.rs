@@ -485,6 +485,11 @@ impl Port for XdpPort {
 
     fn attach(&self) -> Result<()> {
         let mut state = self.state();
+        #[cfg(feature = "settings")]
+        {
+            let queues: Vec<u32> = state.open.iter().map(|open| open.queue).collect();
+            state.applied.with_sockets(&queues).map_err(|source| self.not_applied(source))?;
+        }
         if state.long.is_some()
             && let Some(longest) = state.open.iter().map(|open| open.takes.longest).min()
             && let Some(redirect) = &mut state.redirect

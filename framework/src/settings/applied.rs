@@ -8,8 +8,9 @@ use nix::sched::{CloneFlags, setns};
 
 use super::change::{Made, Record, all_or_none};
 use super::journal::{Entry, Folder, Identity, Journal, namespace};
+use super::napi::Defer;
 use super::restore::{Outcome, Restored, put_back, recover};
-use super::setting::{Setting, hex, places, text};
+use super::setting::{Setting, defer, hex, places, text};
 use super::{DEFER, Error, Result, Settings, Want};
 use crate::machine::{Files, interrupts};
 use crate::port::Change;
@@ -54,8 +55,7 @@ impl Applied {
     /// Changes what is wanted once the port has its queues.
     pub(crate) fn with_queues(&mut self, queues: &[u32]) -> Result<()> {
         self.hash()?;
-        self.spread(queues)?;
-        self.defer()
+        self.spread(queues)
     }
 
     fn hash(&mut self) -> Result<()> {
@@ -75,15 +75,42 @@ impl Applied {
         self.change(Want::Required, NAME, vec![(Setting::Key, hex(&whole))])
     }
 
-    fn defer(&mut self) -> Result<()> {
-        let Some(held) = &self.held else { return Ok(()) };
+    /// Changes what is wanted once each queue has its socket, for which some drivers make queues anew.
+    pub(crate) fn with_sockets(&mut self, queues: &[u32]) -> Result<()> {
+        let Some(held) = self.held.as_ref().filter(|_| self.wanted.defer != Want::Off) else { return Ok(()) };
         let name = &held.journal.interface.name;
+        // Whoever has set both values has chosen for how long.
         let is_on =
             |(file, _): &(&str, &str)| Setting::attribute(file).read(name).is_ok_and(|value| value != "0");
-        // Whoever has set both has chosen for how long.
         if DEFER.iter().all(is_on) {
             return Ok(());
         }
+        // For these queues alone, so that the kernel's own packets on others do not wait; where all of them can have that.
+        let [(_, rounds), (_, timeout)] = DEFER;
+        let mut changes = Vec::new();
+        for queue in queues {
+            let setting = Setting::Defer { queue: *queue };
+            match setting.read(name).map(|now| defer(&now)) {
+                Ok(Some(Defer { rounds: 1.., timeout: 1.. })) => {}
+                Ok(_) => changes.push((setting, format!("{rounds} {timeout}"))),
+                Err(error) => {
+                    tracing::debug!(port = name, queue, %error, "interrupts are put off for the whole interface");
+                    return self.defer_all();
+                }
+            }
+        }
+        let held = self.held.as_mut().expect("it is held: see above");
+        match all_or_none(held, &changes)? {
+            Made::All => Ok(()),
+            Made::None(error, restored) => {
+                restored.iter().for_each(report);
+                tracing::debug!(%error, "interrupts are put off for the whole interface");
+                self.defer_all()
+            }
+        }
+    }
+
+    fn defer_all(&mut self) -> Result<()> {
         let defer = DEFER.map(|(name, value)| (Setting::attribute(name), value.to_owned()));
         self.change(self.wanted.defer, "interrupts put off", defer.into())
     }

@@ -16,6 +16,7 @@
 mod applied;
 mod change;
 mod journal;
+mod napi;
 mod restore;
 mod setting;
 
@@ -97,9 +98,9 @@ impl Settings {
         self
     }
 
-    /// Interrupts are put off while workers poll (`napi_defer_hard_irqs` and `gro_flush_timeout` of the interface), rather
-    /// than take turns with them: for workers that are [`Idle::Busy`](crate::Idle::Busy). What the kernel receives on the
-    /// interface may wait for 0.2 ms.
+    /// Interrupts are put off while workers poll (`napi_defer_hard_irqs` and `gro_flush_timeout`), rather than take turns
+    /// with them: for workers that are [`Idle::Busy`](crate::Idle::Busy). Those of the port's queues alone where the kernel
+    /// (6.13) and the driver can, else those of the interface. What the kernel receives on the same may wait for 0.2 ms.
     pub fn defer(mut self, want: Want) -> Self {
         self.defer = want;
         self

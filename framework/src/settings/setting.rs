@@ -5,6 +5,7 @@ use std::io;
 
 use serde::{Deserialize, Serialize};
 
+use super::napi::{self, Defer};
 use crate::machine::files::written;
 use crate::machine::{Files, interrupts};
 use crate::xsk::ethtool;
@@ -30,6 +31,11 @@ pub(crate) enum Setting {
         /// The file's name.
         name: String,
     },
+    /// How long a single queue's interrupts are put off: `napi_defer_hard_irqs` and `gro_flush_timeout`, a blank between.
+    Defer {
+        /// The queue's number.
+        queue: u32,
+    },
     /// Whether an offload is `on` or `off`.
     Offload {
         /// The kernel's name of it.
@@ -48,6 +54,7 @@ impl Setting {
             Self::Channels => "channels".into(),
             Self::Spread => "RSS table".into(),
             Self::Key => "RSS key".into(),
+            Self::Defer { queue } => format!("interrupts put off, queue {queue}"),
             Self::Interrupt { number } => format!("cores of interrupt {number}"),
             Self::Attribute { name } | Self::Offload { name } => name.clone(),
         }
@@ -64,6 +71,10 @@ impl Setting {
                 format!("{plural} {}", written(&queues))
             }
             Self::Key => key_in_words(value),
+            Self::Defer { .. } => match defer(value) {
+                Some(Defer { rounds, timeout }) => format!("{rounds} times {timeout} ns"),
+                None => value.to_owned(),
+            },
             _ => value.to_owned(),
         }
     }
@@ -84,6 +95,10 @@ impl Setting {
             Self::Key => {
                 let key = ethtool::hash_key(interface)?;
                 Ok(hex(&key.ok_or_else(|| unsupported("the driver has no key of a hash to show"))?))
+            }
+            Self::Defer { queue } => {
+                let Defer { rounds, timeout } = napi::read(interface, *queue)?;
+                Ok(format!("{rounds} {timeout}"))
             }
             Self::Interrupt { number } => read_file(&interrupt(interface, *number)?),
             Self::Attribute { name } => read_file(&attribute(interface, name)?),
@@ -122,6 +137,9 @@ impl Setting {
                 ethtool::set_indirection(interface, table)
             }
             Self::Key => ethtool::set_hash_key(interface, &bytes(value).ok_or_else(|| no_value(value))?),
+            Self::Defer { queue } => {
+                napi::write(interface, *queue, defer(value).ok_or_else(|| no_value(value))?)
+            }
             Self::Interrupt { number } => write_file(&interrupt(interface, *number)?, value),
             Self::Attribute { name } => write_file(&attribute(interface, name)?, value),
             Self::Offload { name } => ethtool::set_feature(interface, name, value == "on"),
@@ -153,6 +171,12 @@ pub(super) fn text(table: &[u32]) -> String {
 /// The places of a table in text.
 pub(super) fn places(table: &str) -> Vec<u32> {
     table.split_whitespace().filter_map(|queue| queue.parse().ok()).collect()
+}
+
+/// Rounds and ns that are in text.
+pub(super) fn defer(text: &str) -> Option<Defer> {
+    let (rounds, timeout) = text.split_once(' ')?;
+    Some(Defer { rounds: rounds.parse().ok()?, timeout: timeout.parse().ok()? })
 }
 
 /// Bytes in hexadecimal.

@@ -149,3 +149,27 @@ fn a_card_has_as_many_queues_as_are_wanted() {
     assert_eq!(changes(&running), [("channels".into(), "2".into(), "1".into())]);
     running.stop().unwrap();
 }
+
+/// In no namespace of its own: so are a card's files.
+#[test]
+fn interrupts_are_put_off_for_the_queues_taken_alone() {
+    for (cable, mode) in [(Cable::TwoQueues, Mode::ZeroCopy), (Cable::Igb, Mode::Copy)] {
+        let card = Card::new(cable);
+        let name = card.ends[0].as_str();
+        // The second time, everything is found as it was.
+        for _ in 0..2 {
+            let port = port(name, mode).queues([1]).settings(Settings::new().defer(Want::Required));
+            let builder = Runtime::builder().port(port).workers(1).cores([0]).idle(Idle::ADAPTIVE);
+            let running = builder.pipeline(|_| Mirror).start().unwrap();
+            let wanted =
+                ("interrupts put off, queue 1".into(), "0 times 0 ns".into(), "2 times 200000 ns".into());
+            assert_eq!(changes(&running), [wanted], "{cable:?}");
+            // Not for the interface, whose other queue has the kernel's own packets.
+            for file in ["napi_defer_hard_irqs", "gro_flush_timeout"] {
+                let value = fs::read_to_string(format!("/sys/class/net/{name}/{file}")).unwrap();
+                assert_eq!(value.trim(), "0", "{cable:?}: {file}");
+            }
+            running.stop().unwrap();
+        }
+    }
+}
