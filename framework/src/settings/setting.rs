@@ -125,7 +125,8 @@ impl Setting {
                     let what = format!("{count} queues: it can have 1 to {most}");
                     return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
                 }
-                interface::set_channels(interface, now.with_receiving(count))
+                let set = interface::set_channels(interface, now.with_receiving(count));
+                set.map_err(|error| under_program(interface, error))
             }
             Self::Spread => {
                 let table = places(value);
@@ -153,6 +154,22 @@ fn unsupported(why: &str) -> io::Error {
 
 fn no_value(value: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, format!("`{value}` is no value of it"))
+}
+
+/// Some drivers, virtio-net among them, change no queues while an XDP program is attached, and say no more than that it is
+/// invalid.
+fn under_program(interface: &str, error: io::Error) -> io::Error {
+    let index = nix::net::if_::if_nametoindex(interface).unwrap_or_default();
+    match afx_redirect::occupant(index) {
+        None => error,
+        Some(occupant) => {
+            let what = format!(
+                "{error}; the driver may change none while an XDP program is attached, and there is {occupant}: set them \
+                 before it comes"
+            );
+            io::Error::new(error.kind(), what)
+        }
+    }
 }
 
 fn channels(interface: &str) -> io::Result<Channels> {

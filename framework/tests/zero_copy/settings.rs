@@ -2,9 +2,11 @@
 
 use std::fs;
 
-use afx::port::{Mode, ModeWanted, XdpPort};
+use afx::port::{Coexist, Mode, ModeWanted, XdpPort};
 use afx::settings::{SYMMETRIC_KEY, Settings, Want};
 use afx::{Idle, Running, Runtime};
+use afx_redirect::Attached;
+use afx_redirect::testing::OtherProgram;
 use afx_testbed::Host;
 
 use crate::cable::Cable;
@@ -172,4 +174,25 @@ fn interrupts_are_put_off_for_the_queues_taken_alone() {
             running.stop().unwrap();
         }
     }
+}
+
+#[test]
+fn queues_that_a_driver_does_not_change_under_a_program_are_told_so() {
+    let hosts = Hosts::new("zset-under");
+    hosts.join(Cable::TwoQueues, "eth0");
+    let index = hosts.near.interface_index("eth0").unwrap();
+    let other = OtherProgram::load(false).unwrap();
+    hosts.near.run(|| other.attach(index, Attached::Native)).unwrap().unwrap();
+    let before = hosts.near.xdp_program("eth0").unwrap();
+    let one = || port("eth0", Mode::Copy).settings(Settings::new().channels(1)).coexist(Coexist::Replace);
+    let error = start(&hosts, one(), 0).err().expect("virtio-net changes no queues under a program");
+    let text = format!("{error:?}");
+    assert!(text.contains("the driver may change none while an XDP program is attached"), "{text}");
+    assert_eq!(hosts.near.xdp_program("eth0").unwrap(), before);
+    // What has as many already is not touched.
+    let two = port("eth0", Mode::Copy).settings(Settings::new().channels(2)).coexist(Coexist::Replace);
+    let running = start(&hosts, two, 0).unwrap();
+    assert_eq!(changes(&running), []);
+    running.stop().unwrap();
+    assert_eq!(hosts.near.xdp_program("eth0").unwrap(), before);
 }
