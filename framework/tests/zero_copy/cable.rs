@@ -21,6 +21,10 @@ pub(crate) enum Cable {
     Rss,
     /// igb, two queues. Its link goes down and up when a socket opens, and it loses packets.
     Igb,
+    /// vmxnet3, whose driver joins packets (LRO) unless told not to.
+    Joining,
+    /// virtio-net whose host joins packets, and does not let the guest turn that off: its driver refuses XDP.
+    Unyielding,
 }
 
 /// A cable's end.
@@ -40,6 +44,8 @@ impl Cable {
             Self::TwoQueues => 4,
             Self::Igb => 5,
             Self::Rss => 6,
+            Self::Joining => 7,
+            Self::Unyielding => 8,
         };
         [2, 0, 0, 0, cable, if end == End::Near { 1 } else { 2 }]
     }

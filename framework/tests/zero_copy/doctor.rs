@@ -36,10 +36,20 @@ impl Card {
 
     /// Its report, which has to come with status 0.
     fn report(&self, options: &[&str]) -> Report {
-        let output = self.ask(&[&["--json"], options].concat());
-        let text = String::from_utf8(output.stdout).unwrap();
-        assert_eq!(output.status.code(), Some(0), "{text}");
-        Report(serde_json::from_str(&text).unwrap())
+        Report::of(&self.ask(&[&["--json"], options].concat()), 0)
+    }
+
+    /// Its report, in which just these will not work.
+    fn bad_report(&self, options: &[&str], bad: &[&str]) -> Report {
+        let report = Report::of(&self.ask(&[&["--json"], options].concat()), 1);
+        assert_eq!(report.named("will_not_work"), bad, "{:#}", report.0);
+        report
+    }
+
+    /// What `ethtool` says of its offloads.
+    fn offloads(&self) -> String {
+        let output = Command::new("ethtool").args(["-k", &self.ends[0]]).output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
     }
 }
 
@@ -52,6 +62,20 @@ impl Drop for Card {
 struct Report(Value);
 
 impl Report {
+    fn of(output: &Output, status: i32) -> Self {
+        let text = String::from_utf8_lossy(&output.stdout);
+        let complaint = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(status), "{text}{complaint}");
+        Self(serde_json::from_str(&text).unwrap())
+    }
+
+    /// The names of what has that verdict.
+    fn named(&self, verdict: &str) -> Vec<&str> {
+        let findings = self.0["findings"].as_array().expect("a list").iter();
+        let named = findings.filter(|finding| finding["verdict"] == verdict);
+        named.map(|finding| finding["name"].as_str().expect("a text")).collect()
+    }
+
     /// A finding's verdict, and what was found.
     fn find(&self, name: &str) -> (&str, &str) {
         let mut findings = self.0["findings"].as_array().expect("a list").iter();
@@ -103,4 +127,48 @@ fn a_card_that_refuses_zero_copy_is_found_out_by_trying() {
     assert_eq!(report.find("zero-copy").0, "good", "{:#}", report.0);
     assert_eq!(report.find("zero-copy, tried").0, "could_be_better", "{:#}", report.0);
     assert_eq!(report.find("copy, tried").0, "good", "{:#}", report.0);
+}
+
+#[test]
+fn a_card_that_joins_packets_is_told_not_to() {
+    let card = Card::new(Cable::Joining);
+    let before = card.offloads();
+    assert!(before.contains("large-receive-offload: on"), "{before}");
+    let report = card.bad_report(&[], &["LRO"]);
+    assert_eq!(report.find("driver").1, "vmxnet3");
+    // What it has to do for a program it undoes.
+    card.bad_report(&["--try"], &["LRO"]);
+    assert_eq!(card.offloads(), before);
+    let mended = card.report(&["--fix"]);
+    assert_eq!(mended.find("LRO"), ("good", "off"));
+    assert!(card.offloads().contains("large-receive-offload: off"));
+    let status = Command::new("ethtool").args(["-K", &card.ends[0], "lro", "on", "gro", "on"]).status();
+    assert!(status.unwrap().success());
+}
+
+#[test]
+fn a_host_that_joins_packets_and_cannot_be_told_not_to() {
+    let card = Card::new(Cable::Unyielding);
+    let before = card.offloads();
+    let report = card.bad_report(&["--try"], &["host's offloads"]);
+    // It is so: the driver refuses native XDP.
+    let (verdict, why) = report.find("native XDP, tried");
+    assert_eq!(verdict, "could_be_better", "{why}");
+    assert_eq!(report.find("generic XDP, tried").0, "good");
+    assert_eq!(card.offloads(), before);
+    println!("native XDP: {why}");
+}
+
+#[test]
+fn a_host_that_joins_packets_where_sys_does_not_show_it() {
+    let hosts = Hosts::new("dsys");
+    hosts.join(Cable::Unyielding, "eth0");
+    // Unlike `ip netns exec`, this shows no /sys of the namespace.
+    let namespace = format!("--net={}", hosts.near.netns_path().display());
+    let command =
+        [&namespace, program("afx-lb").to_str().unwrap(), "doctor", "eth0", "--json"].map(str::to_owned);
+    let output = Command::new("nsenter").args(command).output().unwrap();
+    let report = Report::of(&output, 1);
+    assert_eq!(report.named("will_not_work"), ["hardware GRO"], "{:#}", report.0);
+    assert_eq!(report.find("hardware GRO").1, "on, and the driver cannot turn it off");
 }

@@ -1,18 +1,21 @@
 //! Settings of a card that has them: queues, the table of RSS, interrupts. Changed by a port, put back at its end.
 
-use std::fs;
+use std::fs::{self, File};
+use std::path::Path;
+use std::process::{Child, Command};
 
 use afx::port::{Coexist, Mode, ModeWanted, XdpPort};
 use afx::settings::{SYMMETRIC_KEY, Settings, Want};
 use afx::{Idle, Running, Runtime};
 use afx_redirect::Attached;
 use afx_redirect::testing::OtherProgram;
-use afx_testbed::Host;
+use afx_testbed::census::{Census, assert_nothing_left};
+use afx_testbed::{Host, wait_for};
 
 use crate::cable::Cable;
 use crate::doctor::Card;
 use crate::pump::Plan;
-use crate::support::{Hosts, Mirror, assert_settled, port};
+use crate::support::{Hosts, Mirror, PATIENCE, assert_settled, port, program};
 
 /// Setting, value before and value of each change.
 fn changes(running: &Running) -> Vec<(String, String, String)> {
@@ -195,4 +198,71 @@ fn queues_that_a_driver_does_not_change_under_a_program_are_told_so() {
     assert_eq!(changes(&running), []);
     running.stop().unwrap();
     assert_eq!(hosts.near.xdp_program("eth0").unwrap(), before);
+}
+
+/// Starts `afx-lb` with these lines in the section of the port, on the second core, and waits until it balances.
+fn balance(folder: &Path, card: &str, settings: &str) -> Child {
+    let (file, log) = (folder.join("lb.toml"), folder.join("log"));
+    let text = format!(
+        "version = 1\n[[port]]\ninterface = \"{card}\"\nmode = \"copy\"\n{settings}\n[workers]\ncores = [1]\n\
+         idle = \"adaptive\"\n[control]\nsocket = \"none\"\n[forwarding]\nmethod = \"ipip\"\n\
+         [connections]\ncapacity = 4096\n[[vip]]\naddress = \"198.51.100.10\"\nport = 53\nprotocol = \"udp\"\n\
+         [[vip.real]]\naddress = \"10.0.0.11\"\n"
+    );
+    fs::write(&file, text).unwrap();
+    let mut command = Command::new(program("afx-lb"));
+    command.args(["run", "--config"]).arg(file).stderr(File::create(&log).unwrap());
+    let balancer = command.spawn().unwrap();
+    let said = || fs::read_to_string(&log).unwrap();
+    let balances = wait_for("it to balance", PATIENCE, || said().contains("balancing"));
+    assert!(balances.is_ok(), "{}", said());
+    balancer
+}
+
+fn end(mut balancer: Child, signal: &str) {
+    let kill = ["-s", signal, &balancer.id().to_string()].map(str::to_owned);
+    assert!(Command::new("kill").args(kill).status().unwrap().success());
+    let status = balancer.wait().unwrap();
+    assert_eq!(status.success(), signal == "TERM", "{status}");
+}
+
+/// What a balancer changes is seen, as the kernel says it; at its end all is as before. After a kill the next one, which
+/// is to change nothing, puts it back.
+fn changed_and_put_back(settings: &str, seen: &[&str]) {
+    let card = Card::new(Cable::Igb);
+    let name = card.ends[0].as_str();
+    let folder = tempfile::tempdir().unwrap();
+    let start = |settings: &str| balance(folder.path(), name, settings);
+    // What is made once, and kept.
+    end(start("defer = \"off\""), "TERM");
+    let take = || Census::take_of_machine(None, name);
+    let before = take();
+    let changed = || {
+        let beyond = take().beyond(&before);
+        for what in seen {
+            assert!(
+                beyond.iter().any(|line| line.starts_with("is: ") && line.contains(what)),
+                "{what}: {beyond:#?}"
+            );
+        }
+    };
+    for _ in 0..3 {
+        let balancer = start(settings);
+        changed();
+        end(balancer, "TERM");
+        assert_nothing_left(&before, take);
+        end(start(settings), "KILL");
+        changed();
+        end(start("defer = \"off\""), "TERM");
+        assert_nothing_left(&before, take);
+    }
+    println!("{settings}: seen as {seen:?}, and {}", assert_nothing_left(&before, take));
+}
+
+#[test]
+fn what_the_balancer_sets_of_a_card_is_put_back() {
+    let settings = "queues = 1\nspread = \"required\"\ninterrupts = \"required\"\ndefer = \"required\"";
+    // A line of the table of RSS, which has eight entries, and led to both queues.
+    let table = ":      0     0     0     0     0     0     0     0";
+    changed_and_put_back(settings, &["napi_defer_hard_irqs:2", "gro_flush_timeout:200000", table, " on 1"]);
 }
