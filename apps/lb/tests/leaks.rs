@@ -61,7 +61,8 @@ impl Scene {
     fn new(name: &str) -> Self {
         let net = net(name);
         let load = Load::start(&net.client);
-        Self { net, _load: load, _pages: HugePages::reserve(16).unwrap() }
+        // Seven are for the balancer; others on the machine may help themselves.
+        Self { net, _load: load, _pages: HugePages::reserve(128).unwrap() }
     }
 
     /// With these lines in the section of the port.
