@@ -41,9 +41,7 @@ impl Stage for Answer {
 
 /// Whether the kernel has packets of several frames: from Linux 6.6 on.
 fn is_known_to_the_kernel() -> bool {
-    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
-    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|part| part.parse::<u32>().unwrap());
-    (numbers.next().unwrap(), numbers.next().unwrap()) >= (6, 6)
+    kernel_is_at_least((6, 6))
 }
 
 /// Two hosts on one link with an MTU of 9000; `b` is where afx runs.

@@ -67,6 +67,11 @@ fn port(rx_metadata: RxMetadata) -> XdpPort {
     XdpPort::new("eth0", Steering::All).rx_metadata(rx_metadata)
 }
 
+/// Whether the kernel has it at all: from Linux 6.3 on.
+fn is_known_to_the_kernel() -> bool {
+    kernel_is_at_least((6, 3))
+}
+
 /// Runs [`Record`] on a host.
 fn recording(host: &Host, port: XdpPort) -> (afx::Result<Running>, Log) {
     let log = Log::default();
@@ -116,6 +121,9 @@ fn stop(running: Running, host: &Host) {
 
 #[test]
 fn a_stage_is_told_the_hash_of_each_flow() {
+    if !is_known_to_the_kernel() {
+        return;
+    }
     let (_net, a, b) = acquainted("afxmetahash", 1500);
     let (running, log) = recording(&b, port(RxMetadata::On));
     let running = running.unwrap();
@@ -154,6 +162,9 @@ fn a_stage_is_told_the_hash_of_each_flow() {
 
 #[test]
 fn a_stage_is_told_the_tag_that_is_no_longer_in_the_packet() {
+    if !is_known_to_the_kernel() {
+        return;
+    }
     let (_net, a, b) = acquainted("afxmetavlan", 1500);
     let (running, log) = recording(&b, port(RxMetadata::On));
     let running = running.unwrap();
@@ -175,6 +186,10 @@ fn a_stage_is_told_the_tag_that_is_no_longer_in_the_packet() {
 
 #[test]
 fn a_packet_of_several_frames_has_its_note_and_every_byte() {
+    // Packets of several frames there are from Linux 6.6 on.
+    if !kernel_is_at_least((6, 6)) {
+        return;
+    }
     let (_net, a, b) = acquainted("afxmetajumbo", 9000);
     let (running, log) = recording(&b, port(RxMetadata::Auto));
     let running = running.unwrap();
@@ -189,6 +204,9 @@ fn a_packet_of_several_frames_has_its_note_and_every_byte() {
 
 #[test]
 fn other_steering_keeps_it() {
+    if !is_known_to_the_kernel() {
+        return;
+    }
     let (_net, a, b) = acquainted("afxmetasteer", 1500);
     let port = XdpPort::new("eth0", udp_port(4433)).rx_metadata(RxMetadata::On);
     let (running, log) = recording(&b, port);
@@ -241,7 +259,9 @@ fn where_it_cannot_be_had_the_port_goes_without_and_says_so_unless_it_is_demande
     // A driver without.
     b.ip("link add bridge0 type bridge").unwrap();
     b.ip("link set bridge0 up").unwrap();
-    refused(XdpPort::new("bridge0", Steering::All).rx_metadata(RxMetadata::On), "the driver has none");
+    // The driver says so from Linux 6.7 on; before, the kernel refuses the program.
+    let why = if kernel_is_at_least((6, 7)) { "the driver has none" } else { "the kernel does not take" };
+    refused(XdpPort::new("bridge0", Steering::All).rx_metadata(RxMetadata::On), why);
     assert_untouched(&b, "bridge0");
 
     // Another program that is chained.
@@ -261,6 +281,9 @@ fn where_it_cannot_be_had_the_port_goes_without_and_says_so_unless_it_is_demande
 
 #[test]
 fn the_example_counts_what_each_packet_had() {
+    if !is_known_to_the_kernel() {
+        return;
+    }
     let (_net, a, b) = acquainted("exmetadata", 1500);
     let process = b.command(example("rx_metadata")).arg("eth0").spawn().unwrap();
     process.wait_for_output("RX metadata", PATIENCE).unwrap();

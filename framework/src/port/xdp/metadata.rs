@@ -68,7 +68,9 @@ pub(super) fn describe(redirect: &Redirect) -> Option<(String, String)> {
             None => "what the driver has; the kernel (before 6.7) does not say what that is".into(),
         },
         (None, Some(why)) => {
-            let source = why.source().map_or_else(String::new, |source| format!(": {source}"));
+            // The first line: what libbpf has to say may follow.
+            let source = why.source().map(ToString::to_string).unwrap_or_default();
+            let source = source.lines().next().map_or_else(String::new, |line| format!(": {line}"));
             format!("not available: {why}{source}")
         }
         (None, None) => return None,
