@@ -42,11 +42,11 @@ mod generated {
     }
 }
 
-#[cfg(feature = "testing")]
-pub(crate) use generated::{other, tag};
 #[cfg(feature = "traffic")]
 pub(crate) use generated::traffic;
 pub(crate) use generated::{decap, metadata, redirect};
+#[cfg(feature = "testing")]
+pub(crate) use generated::{other, tag};
 
 /// Runs `load`, and puts what libbpf prints meanwhile into the error instead of on the terminal.
 pub(crate) fn with_log<T>(
