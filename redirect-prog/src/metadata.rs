@@ -15,7 +15,7 @@ use crate::program::load_error;
 
 /// Whether the redirect program notes what the card knows of a packet: [`Note`].
 ///
-/// The kernel does it from Linux 6.3 on, and VLAN tags from 6.8 on; in native mode, and where no other program is
+/// The kernel does it from Linux 6.3 on, packets of several frames from 6.7 on, and VLAN tags from 6.8 on; in native mode, and where no other program is
 /// chained.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
@@ -88,7 +88,10 @@ pub enum NoMetadata {
     #[error("the driver has none")]
     Driver,
     /// The kernel does not take the program that reads metadata.
-    #[error("the kernel does not take a program that reads it, as it does from Linux 6.3 on, built with BTF")]
+    #[error(
+        "the kernel does not take a program that reads it, as it does from Linux 6.3 on (with packets of several frames \
+         6.7), built with BTF"
+    )]
     Kernel(#[source] Box<Error>),
     /// The driver does not take a program in native mode.
     #[error("the driver does not take the program that reads it")]
@@ -198,8 +201,8 @@ impl Bound {
             return Err(NoMetadata::Driver);
         }
         let namespace = File::open(NAMESPACE).map_err(kernel)?;
-        // Keyed at random for each.
-        let mark = RandomState::new().build_hasher().finish() as u32;
+        // Keyed at random for each. A frame that nothing has been in is full of zeros.
+        let mark = RandomState::new().build_hasher().finish() as u32 | 1;
         Ok(Self { ifindex, noting: Noting { kinds, mark }, namespace })
     }
 

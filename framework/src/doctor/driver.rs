@@ -3,7 +3,7 @@
 use afx_redirect::Kinds;
 
 use super::facts::Facts;
-use super::interface::FITS;
+use super::interface::fits;
 use super::netlink::{RX_SG, XdpFeatures, ZERO_COPY};
 use super::{Finding, Topic};
 
@@ -51,7 +51,7 @@ fn zero_copy(xdp: XdpFeatures) -> Finding {
 fn multi_buffer(facts: &Facts, xdp: XdpFeatures) -> Finding {
     const NAME: &str = "multi-buffer";
     let mtu = facts.link.mtu;
-    match (xdp.can(RX_SG), mtu <= FITS) {
+    match (xdp.can(RX_SG), mtu <= fits(facts)) {
         (true, _) => Finding::good(TOPIC, NAME, "the driver has it"),
         (false, true) => {
             Finding::good(TOPIC, NAME, format!("the driver has none; with an MTU of {mtu} it is not needed"))

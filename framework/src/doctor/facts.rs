@@ -5,7 +5,7 @@ use std::io;
 use afx_redirect::Occupant;
 use nix::net::if_::{if_nameindex, if_nametoindex};
 
-use super::interface::FITS;
+use super::interface::fits;
 use super::netlink::{self, BASIC, Link, REDIRECT, XdpFeatures, ZERO_COPY};
 use super::peer::Peer;
 use super::{Error, Overview, Result};
@@ -26,6 +26,8 @@ pub(super) struct Facts {
     /// The table and the key of RSS in words, where the driver shows them.
     pub(super) table: Option<String>,
     pub(super) key: Option<String>,
+    /// Interrupts are put off for each queue, whatever holds for the interface.
+    pub(super) deferred: bool,
     pub(super) features: Vec<Feature>,
     /// None where the kernel does not say.
     pub(super) xdp: Option<XdpFeatures>,
@@ -50,6 +52,7 @@ impl Facts {
             rings: interface::rings(name).ok().flatten(),
             table: shown(&Setting::Spread, name),
             key: shown(&Setting::Key, name),
+            deferred: (0..interface::rx_queues(name).unwrap_or(1)).all(|queue| is_deferred(name, queue)),
             features: ethtool::features(name).unwrap_or_default(),
             xdp: netlink::xdp_features(index).ok(),
             occupant: afx_redirect::occupant(index),
@@ -88,7 +91,7 @@ impl Facts {
 
     /// Whether a port takes packets that are longer than a frame, unless told otherwise.
     pub(super) fn takes_long_packets(&self) -> bool {
-        self.link.mtu > FITS
+        self.link.mtu > fits(self)
     }
 }
 
@@ -98,6 +101,11 @@ pub(super) fn active<'f>(features: &'f [Feature], name: &str) -> Option<&'f Feat
 
 fn shown(setting: &Setting, name: &str) -> Option<String> {
     setting.read(name).ok().map(|value| setting.shown(&value))
+}
+
+fn is_deferred(name: &str, queue: u32) -> bool {
+    let values = Setting::Defer { queue }.read(name);
+    values.is_ok_and(|values| values.split_whitespace().all(|value| value != "0"))
 }
 
 fn driver(name: &str, link: &Link) -> String {
@@ -141,6 +149,7 @@ pub(super) mod tests {
             rings: None,
             table: None,
             key: None,
+            deferred: false,
             features: Vec::new(),
             xdp: Some(XdpFeatures { actions, ..XdpFeatures::default() }),
             occupant: None,

@@ -6,11 +6,14 @@ use super::facts::Facts;
 use super::netlink::{RX_SG, XdpFeatures, ZERO_COPY};
 use super::peer::MTU_MOST;
 use super::{Finding, Remedy, Topic};
+use crate::port::{frame_size_of, longest_mtu};
 
 const TOPIC: Topic = Topic::Interface;
 
-/// The longest IP packet that fits a frame of the usual size.
-pub(super) const FITS: u32 = crate::port::longest_mtu(2048);
+/// The longest IP packet that fits a frame, of the size that the interface's driver has by itself.
+pub(super) fn fits(facts: &Facts) -> u32 {
+    longest_mtu(frame_size_of(&facts.driver, facts.link.mtu))
+}
 
 /// The name of the program by which afx takes packets.
 const OURS: &str = "afx_redirect";
@@ -37,10 +40,11 @@ fn state(facts: &Facts) -> Finding {
 fn mtu(facts: &Facts) -> Finding {
     const NAME: &str = "MTU";
     let mtu = facts.link.mtu;
-    if mtu <= FITS {
+    let fits = fits(facts);
+    if mtu <= fits {
         return Finding::good(TOPIC, NAME, format!("{mtu} bytes"));
     }
-    let what = format!("{mtu} bytes, and up to {FITS} fit a frame");
+    let what = format!("{mtu} bytes, and up to {fits} fit a frame");
     let several = |xdp: &XdpFeatures| xdp.can(RX_SG);
     match facts.xdp.filter(several) {
         Some(xdp) if xdp.can(ZERO_COPY) && xdp.zero_copy_segments <= 1 => {

@@ -233,6 +233,9 @@ fn polling(files: &Files, facts: &Facts) -> Finding {
     if defer > 0 && timeout > 0 {
         return Finding::good(TOPIC, NAME, what);
     }
+    if facts.deferred {
+        return Finding::good(TOPIC, NAME, "interrupts are put off for each queue");
+    }
     let why = "interrupts go on while workers poll, and take turns with them";
     let remedy = Remedy::attributes(&facts.name, &settings::DEFER);
     Finding::better(TOPIC, NAME, what, why).mend(remedy)

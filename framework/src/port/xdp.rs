@@ -231,14 +231,10 @@ impl XdpPort {
 
     /// Binds a queue, in the best of the ways that there are.
     fn bind(&self, umem: &Umem, queue: u32, mode: ModeWanted, memory: &Memory) -> Result<Socket> {
-        let ways = match umem.is_bound() {
-            // All sockets do as the first.
-            true => vec![(mode, false)],
-            false => {
-                let State { zero_copy, whole, .. } = *self.state();
-                ways(mode, memory.long_packets(), zero_copy, whole)
-            }
-        };
+        let State { zero_copy, whole, .. } = *self.state();
+        // All sockets do as the first.
+        let wanted = memory.long_packets().filter(|_| !umem.is_bound());
+        let ways = ways(mode, wanted, zero_copy, whole);
         let mut ways = ways.into_iter().peekable();
         loop {
             let (mode, multi_buffer) = ways.next().expect("there is a way, and after the last an error");
@@ -346,12 +342,19 @@ impl Port for XdpPort {
             interface::mtu(&self.interface).map_err(|source| self.error("asking for its MTU", source))?;
         let long = self.multi_buffer.wanted(mtu, frame_size);
         let whole = self.takes_whole(mtu, frame_size);
-        if !whole && long.is_none() && self.mode == ModeWanted::Demand(Mode::ZeroCopy) {
+        let several = afx_redirect::zero_copy_segments(index).is_some_and(|segments| segments > 1);
+        if !whole && !several && self.mode == ModeWanted::Demand(Mode::ZeroCopy) {
+            let driver = self.driver();
+            let would_do = match self.takes_whole(mtu, 4096) {
+                true => "give frames 4096 bytes".into(),
+                false => {
+                    format!("lower it to {}, or leave the mode open", buffers::longest(&driver, frame_size))
+                }
+            };
             return Err(self.refused(format_args!(
                 "in zero-copy mode its driver has buffers of {} bytes in frames of {frame_size}, and an MTU of {mtu} \
-                 lets longer packets come: frames of 4096 bytes take up to {}",
-                buffers::room(&self.driver(), frame_size),
-                buffers::room(&self.driver(), 4096)
+                 lets longer packets come: {would_do}",
+                buffers::room(&driver, frame_size)
             )));
         }
         let options = Options {
@@ -391,7 +394,9 @@ impl Port for XdpPort {
 
     fn frame_size(&self) -> usize {
         match (self.mode, interface::mtu(&self.interface)) {
-            (ModeWanted::Auto | ModeWanted::Demand(Mode::ZeroCopy), Ok(mtu)) if !self.send_only => {
+            (ModeWanted::Auto | ModeWanted::Demand(Mode::ZeroCopy), Ok(mtu))
+                if !self.send_only && self.attach != AttachMode::Generic =>
+            {
                 buffers::frame_size(&self.driver(), mtu)
             }
             _ => FRAME_SIZE,
@@ -436,9 +441,13 @@ impl Port for XdpPort {
         self.state().waiting.retain(|(opened, _)| *opened != queue);
         let socket = self.bind(umem, queue, mode, memory)?;
         let granted = socket.granted();
-        let State { long, zero_copy, .. } = *self.state();
+        let State { long, zero_copy, whole, .. } = *self.state();
         let takes = Takes::new(&granted, zero_copy, memory.frame_size());
         let mut words = describe(&granted, umem.pages());
+        if !whole && self.mode == ModeWanted::Auto && granted.mode == Mode::Copy {
+            let room = buffers::room(&self.driver(), memory.frame_size());
+            words = format!("{words}, since its driver's zero-copy takes {room} bytes a frame");
+        }
         if long.is_some() {
             words = format!("{words}, {}", takes.describe());
         }

@@ -79,18 +79,13 @@ impl Applied {
     pub(crate) fn with_sockets(&mut self, queues: &[u32]) -> Result<()> {
         let Some(held) = self.held.as_ref().filter(|_| self.wanted.defer != Want::Off) else { return Ok(()) };
         let name = &held.journal.interface.name;
-        // Whoever has set both values has chosen for how long.
-        let is_on =
-            |(file, _): &(&str, &str)| Setting::attribute(file).read(name).is_ok_and(|value| value != "0");
-        if DEFER.iter().all(is_on) {
-            return Ok(());
-        }
         // For these queues alone, so that the kernel's own packets on others do not wait; where all of them can have that.
         let [(_, rounds), (_, timeout)] = DEFER;
         let mut changes = Vec::new();
         for queue in queues {
             let setting = Setting::Defer { queue: *queue };
             match setting.read(name).map(|now| defer(&now)) {
+                // Whoever has set both values has chosen for how long; a queue has those of the interface, too.
                 Ok(Some(Defer { rounds: 1.., timeout: 1.. })) => {}
                 Ok(_) => changes.push((setting, format!("{rounds} {timeout}"))),
                 Err(error) => {
@@ -111,6 +106,13 @@ impl Applied {
     }
 
     fn defer_all(&mut self) -> Result<()> {
+        let Some(held) = &self.held else { return Ok(()) };
+        let name = &held.journal.interface.name;
+        let is_on =
+            |(file, _): &(&str, &str)| Setting::attribute(file).read(name).is_ok_and(|value| value != "0");
+        if DEFER.iter().all(is_on) {
+            return Ok(());
+        }
         let defer = DEFER.map(|(name, value)| (Setting::attribute(name), value.to_owned()));
         self.change(self.wanted.defer, "interrupts put off", defer.into())
     }

@@ -3,6 +3,8 @@
 use std::io;
 
 use super::journal::Entry;
+#[cfg(feature = "doctor")]
+use super::restore::Outcome;
 use super::restore::{Restored, put_back};
 use super::setting::Setting;
 use super::{Error, Result};
@@ -115,7 +117,18 @@ pub(crate) fn for_good(interface: &str, changes: &[(Setting, String)]) -> io::Re
     let mut lasting = Lasting { interface: interface.into(), entries: Vec::new() };
     match all_or_none(&mut lasting, changes).map_err(io::Error::other)? {
         Made::All => {}
-        Made::None(error, _) => return Err(error),
+        Made::None(error, restored) => {
+            let left = restored.iter().filter_map(|one| match &one.outcome {
+                Outcome::Failed(why) => Some(format!("; {} could not be put back: {why}", one.setting)),
+                _ => None,
+            });
+            let left: String = left.collect();
+            return Err(if left.is_empty() {
+                error
+            } else {
+                io::Error::new(error.kind(), format!("{error}{left}"))
+            });
+        }
     }
     let before =
         |Entry { setting, before, .. }: &Entry| format!("{} {}", setting.name(), setting.shown(before));

@@ -344,6 +344,8 @@ pub(super) mod tests {
             Setting::Interrupt { number: 41 },
             Setting::attribute("gro_flush_timeout"),
             Setting::Offload { name: "rx-gro".into() },
+            Setting::Key,
+            Setting::Defer { queue: 1 },
         ];
         let written = journal(settings.map(|setting| entry(setting, "0 1", "1 1")).into());
         let lock = folder.lock_or_make().unwrap();

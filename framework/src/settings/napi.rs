@@ -41,20 +41,37 @@ fn id(interface: &str, queue: u32) -> io::Result<u32> {
         .with(QUEUE_ID, &queue.to_ne_bytes())
         .with(QUEUE_IFINDEX, &index.to_ne_bytes())
         .with(QUEUE_TYPE, &RX.to_ne_bytes());
-    let found = netdev(QUEUE_GET, question)?.number(QUEUE_NAPI);
-    found.map(|id| id as u32).ok_or_else(|| {
-        let what = format!("the driver does not say what polls queue {queue}");
-        io::Error::new(io::ErrorKind::NotFound, what)
-    })
+    let found = netdev(QUEUE_GET, question).map_err(|error| match error.raw_os_error() {
+        // Of a number above those that there are (`netdev_nl_queue_validate`).
+        Some(libc::EINVAL) => {
+            io::Error::new(io::ErrorKind::NotFound, format!("{interface} has no queue {queue}"))
+        }
+        _ => error,
+    })?;
+    found.number(QUEUE_NAPI).map(|id| id as u32).ok_or_else(|| unpolled(queue))
+}
+
+/// Said while a driver makes a queue anew, and always by drivers that do not tell.
+fn unpolled(queue: u32) -> io::Error {
+    let what = format!("the driver does not say what polls queue {queue}");
+    io::Error::new(io::ErrorKind::ResourceBusy, what)
+}
+
+/// Between the two questions a driver may have taken away what the first has told of.
+fn gone_since(error: io::Error, queue: u32) -> io::Error {
+    if error.kind() == io::ErrorKind::NotFound { unpolled(queue) } else { error }
 }
 
 /// What is set for a queue.
 ///
 /// # Errors
-/// [`io::ErrorKind::NotFound`] where the driver does not say what polls it, [`io::ErrorKind::Unsupported`] where the kernel
-/// has nothing to set for a single queue; else the kernel's.
+/// [`io::ErrorKind::NotFound`] where there is no such queue, [`io::ErrorKind::ResourceBusy`] where the driver does not say
+/// what polls it, or not just now, [`io::ErrorKind::Unsupported`] where the kernel has nothing to set for a single queue;
+/// else the kernel's.
 pub(super) fn read(interface: &str, queue: u32) -> io::Result<Defer> {
-    let answer = netdev(NAPI_GET, Attributes::default().with(ID, &id(interface, queue)?.to_ne_bytes()))?;
+    let id = id(interface, queue)?;
+    let answer = netdev(NAPI_GET, Attributes::default().with(ID, &id.to_ne_bytes()));
+    let answer = answer.map_err(|error| gone_since(error, queue))?;
     match (answer.number(DEFER_HARD_IRQS), answer.number(GRO_FLUSH_TIMEOUT)) {
         (Some(rounds), Some(timeout)) => Ok(Defer { rounds: rounds as u32, timeout }),
         _ => {
@@ -72,5 +89,5 @@ pub(super) fn write(interface: &str, queue: u32, Defer { rounds, timeout }: Defe
         .with(ID, &id(interface, queue)?.to_ne_bytes())
         .with(DEFER_HARD_IRQS, &rounds.to_ne_bytes())
         .with(GRO_FLUSH_TIMEOUT, &timeout.to_ne_bytes());
-    netdev_set(NAPI_SET, what)
+    netdev_set(NAPI_SET, what).map_err(|error| gone_since(error, queue))
 }

@@ -164,6 +164,11 @@ fn put_back_one(interface: &str, entry: &Entry, deadline: Instant) -> Outcome {
     loop {
         let now = match setting.read(interface) {
             Ok(now) => now,
+            // A driver makes its queues anew where a socket has just gone.
+            Err(error) if error.kind() == io::ErrorKind::ResourceBusy && Instant::now() < deadline => {
+                std::thread::sleep(Duration::from_millis(20));
+                continue;
+            }
             Err(error) => return failed(error),
         };
         if now == *before {

@@ -209,7 +209,8 @@ fn bytes(hex: &str) -> Option<Vec<u8>> {
 
 /// A key, of which so much is told as tells it from others: who knows all of it can have all packets come on one queue.
 pub(crate) fn key_in_words(hex: &str) -> String {
-    let (first, rest) = hex.split_at(hex.len().min(4));
+    // A record may be damaged.
+    let (first, rest) = hex.split_at_checked(4).unwrap_or((hex, ""));
     let is_symmetric = !rest.is_empty() && rest.as_bytes().chunks(4).all(|part| part == first.as_bytes());
     if is_symmetric {
         return format!("{first} repeated, the same both ways");

@@ -54,6 +54,13 @@ impl Entrance {
     }
 }
 
+/// Of a worker that panicked inside.
+impl Drop for Entrance {
+    fn drop(&mut self) {
+        self.leave();
+    }
+}
+
 impl Exit {
     /// From now on nobody enters.
     pub(super) fn shut(&self) {

@@ -167,8 +167,8 @@ impl<F> Making<'_, F> {
             self.tell(&tables.ordinary, &tables, held)?;
         }
         let opened = match self.open_queues(&tables, held, false) {
-            // All sockets on a UMEM have the mode of the first: where one port cannot do zero-copy, none does.
-            Err(error) if lacks_zero_copy(&error) => {
+            // All sockets on a UMEM have the mode of the first: where one port cannot do zero-copy, or is not to, none does.
+            Err(error) if lacks_zero_copy(&error) || mode_is_fixed(&error) => {
                 tracing::info!(worker = self.worker, %error, "copy mode on all ports of the worker");
                 let copying = self.open_queues(&tables, held, true);
                 // Where another port demands zero-copy: what stands in its way is what the first error says.

@@ -188,12 +188,16 @@ impl Shared {
         WorkerStats { ended, ..read }
     }
 
-    /// The newest configuration that all workers have taken, of those that have not ended: where all have, of all.
+    /// The newest configuration that all workers have taken, of those that have not ended. Where all have, the newest that
+    /// any has.
     fn taken(&self) -> u64 {
         let workers: Vec<_> = (0..self.seen.len()).map(|worker| self.stats_of(worker)).collect();
         let all_ended = workers.iter().all(|worker| worker.ended);
-        let counted = workers.iter().filter(|worker| all_ended || !worker.ended);
-        counted.map(|worker| worker.generation).min().unwrap_or(0)
+        if all_ended {
+            // None waits for anything any more: those that were stopped first do not count.
+            return workers.iter().map(|worker| worker.generation).max().unwrap_or(0);
+        }
+        workers.iter().filter(|worker| !worker.ended).map(|worker| worker.generation).min().unwrap_or(0)
     }
 }
 
@@ -332,8 +336,8 @@ impl Running {
     /// Its queues are not given to other workers. What comes on them later meets with what a stalled worker's packets
     /// do ([`XdpPort::on_stall`](crate::port::XdpPort::on_stall)): with `All` they go to the kernel, with `Match` they
     /// are dropped, and both are counted. What other workers' stages hand over to it is dropped as
-    /// `hand_over_stopped`. Programs stay attached and settings of interfaces as they are, until the last worker has
-    /// ended: then traffic is kept out as by [`stop`](Self::stop).
+    /// `hand_over_stopped`. Programs stay attached and settings of interfaces as they are. Once the last worker has
+    /// ended, traffic is kept out as by [`stop`](Self::stop); settings go back with that, or with this handle.
     ///
     /// ```no_run
     /// use afx::port::{Steering, XdpPort};
@@ -352,7 +356,8 @@ impl Running {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Config`] where there is no such worker, [`Error::Panicked`] where a worker has failed: then all stop.
+    /// [`Error::Config`] where there is no such worker, [`Error::Panicked`] where a worker has failed: then all stop. It
+    /// is told once, here or by [`stop`](Self::stop) and [`join`](Self::join).
     pub fn stop_worker(&self, worker: WorkerId) -> Result<WorkerStats> {
         let index = worker.index();
         if index >= self.threads.len() {

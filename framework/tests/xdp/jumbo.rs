@@ -10,6 +10,7 @@ use afx::{Batch, Runtime, RuntimeBuilder, Stage};
 use afx_testbed::{Host, Link, Testbed, wait_for};
 
 use crate::download::download;
+use crate::kernel_is_at_least;
 use crate::support::*;
 
 /// An MTU of jumbo frames, and the longest UDP payload that it takes.

@@ -13,3 +13,10 @@ mod steering;
 mod stopping;
 mod support;
 mod wire;
+
+/// Whether the kernel is of that release or a later one.
+fn kernel_is_at_least(wanted: (u32, u32)) -> bool {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|part| part.parse::<u32>().unwrap());
+    (numbers.next().unwrap(), numbers.next().unwrap()) >= wanted
+}

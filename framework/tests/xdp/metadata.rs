@@ -11,6 +11,7 @@ use afx_redirect::Attached;
 use afx_redirect::testing::{OtherProgram, tag_what_leaves};
 use afx_testbed::{Host, Link, Testbed, wait_for, wait_for_some};
 
+use crate::kernel_is_at_least;
 use crate::steering::udp_port;
 use crate::support::*;
 
@@ -186,8 +187,8 @@ fn a_stage_is_told_the_tag_that_is_no_longer_in_the_packet() {
 
 #[test]
 fn a_packet_of_several_frames_has_its_note_and_every_byte() {
-    // Packets of several frames there are from Linux 6.6 on.
-    if !kernel_is_at_least((6, 6)) {
+    // A program that is bound to a device takes packets of several frames from Linux 6.7 on.
+    if !kernel_is_at_least((6, 7)) {
         return;
     }
     let (_net, a, b) = acquainted("afxmetajumbo", 9000);

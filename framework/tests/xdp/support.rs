@@ -36,13 +36,6 @@ pub(crate) fn all_of_eth0() -> RuntimeBuilder {
     Runtime::builder().port(XdpPort::new("eth0", Steering::All))
 }
 
-/// Whether the kernel is of that release or a later one.
-pub(crate) fn kernel_is_at_least(wanted: (u32, u32)) -> bool {
-    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
-    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|part| part.parse::<u32>().unwrap());
-    (numbers.next().unwrap(), numbers.next().unwrap()) >= wanted
-}
-
 /// Demands what must hold at every end: no frame is missing, and all packets were settled.
 pub(crate) fn assert_settled(stats: &Stats) {
     assert!(stats.balanced(), "{stats:?}");

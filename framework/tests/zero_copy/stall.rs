@@ -182,6 +182,11 @@ pub(crate) fn one_of_two_stopped(name: &str, mode: Mode, all: bool) {
         assert!(!kernel_has_some());
     }
     traffic.end_on_bad_link();
+    // What was redirected was received, by the one that was stopped as well.
+    let redirected = || mirror.redirect_counters("eth0").unwrap().redirected;
+    let counted = || mirror.stats().queues().map(|queue| queue.received + queue.kernel_dropped).sum::<u64>();
+    let all_counted = wait_for("all that was redirected", PATIENCE, || counted() == redirected());
+    assert!(all_counted.is_ok(), "{} redirected, {} counted", redirected(), counted());
     let counters = mirror.redirect_counters("eth0").unwrap();
     assert_eq!(if all { counters.dropped_stalled } else { counters.passed_stalled }, 0, "{counters:?}");
     let stats = mirror.stop().unwrap();

@@ -13,7 +13,7 @@ impl XdpPort {
     /// Whether the driver is asked what the card knows of each packet, for [`Packet::rx_hash`], [`Packet::timestamp`] and
     /// [`Packet::vlan`]: not, unless said, since it costs some time for each packet.
     ///
-    /// It takes Linux 6.3 (VLAN tags 6.8), native mode, and no other program that is chained. With
+    /// It takes Linux 6.3 (with packets longer than a frame 6.7, VLAN tags 6.8), native mode, and no other program that is chained. With
     /// [`RxMetadata::Auto`], the port's status says what there is, or why not; with [`RxMetadata::On`] the start fails
     /// where there is nothing.
     ///

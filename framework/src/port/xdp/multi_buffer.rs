@@ -83,10 +83,8 @@ pub(super) fn ways(
 ) -> Vec<(ModeWanted, bool)> {
     const COPY: ModeWanted = ModeWanted::Demand(Mode::Copy);
     const ZERO_COPY: ModeWanted = ModeWanted::Demand(Mode::ZeroCopy);
-    let Some(LongPackets { demanded, .. }) = wanted else {
-        let mode = if mode == ModeWanted::Auto && !whole { COPY } else { mode };
-        return vec![(mode, false)];
-    };
+    let of_one = if mode == ModeWanted::Auto && !whole { COPY } else { mode };
+    let Some(LongPackets { demanded, .. }) = wanted else { return vec![(of_one, false)] };
     let several = zero_copy.is_some_and(|segments| segments > 1);
     let mut ways = match mode {
         // What a driver has is asked for by name: else the kernel would take copy mode for the several frames.
@@ -97,7 +95,7 @@ pub(super) fn ways(
         mode => vec![(mode, true)],
     };
     if !demanded {
-        ways.push((mode, false));
+        ways.push((of_one, false));
     }
     ways
 }
@@ -195,6 +193,9 @@ mod tests {
         let ways = |mode| ways(mode, None, Some(1), false);
         assert_eq!(ways(ModeWanted::Auto), [(COPY, false)]);
         assert_eq!(ways(COPY), [(COPY, false)]);
+        // Where the kernel has no packets of several frames, either.
+        let long = Some(LongPackets { longest: 2018, demanded: false });
+        assert_eq!(super::ways(ModeWanted::Auto, long, None, false).last(), Some(&(COPY, false)));
         // The port does not start, with an error that says so.
         assert_eq!(ways(ZERO_COPY), [(ZERO_COPY, false)]);
     }

@@ -37,7 +37,9 @@ impl Queue for XdpQueue {
     fn receive(&mut self, batch: &mut Batch, max: usize) -> Received {
         let received = rings::receive(&mut self.socket.rings, batch, max, &mut self.begun);
         self.drained = received.taken < max;
-        if let Some(notes) = self.notes {
+        if let Some(notes) = self.notes
+            && received.packets > 0
+        {
             notes.read(batch);
         }
         received
