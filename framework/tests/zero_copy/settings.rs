@@ -201,10 +201,10 @@ fn queues_that_a_driver_does_not_change_under_a_program_are_told_so() {
 }
 
 /// Starts `afx-lb` with these lines in the section of the port, on the second core, and waits until it balances.
-fn balance(folder: &Path, card: &str, settings: &str) -> Child {
+fn balance(folder: &Path, card: &str, mode: Mode, settings: &str) -> Child {
     let (file, log) = (folder.join("lb.toml"), folder.join("log"));
     let text = format!(
-        "version = 1\n[[port]]\ninterface = \"{card}\"\nmode = \"copy\"\n{settings}\n[workers]\ncores = [1]\n\
+        "version = 1\n[[port]]\ninterface = \"{card}\"\nmode = \"{mode}\"\n{settings}\n[workers]\ncores = [1]\n\
          idle = \"adaptive\"\n[control]\nsocket = \"none\"\n[forwarding]\nmethod = \"ipip\"\n\
          [connections]\ncapacity = 4096\n[[vip]]\naddress = \"198.51.100.10\"\nport = 53\nprotocol = \"udp\"\n\
          [[vip.real]]\naddress = \"10.0.0.11\"\n"
@@ -226,13 +226,26 @@ fn end(mut balancer: Child, signal: &str) {
     assert_eq!(status.success(), signal == "TERM", "{status}");
 }
 
+/// The census does not see what is set for one queue.
+fn assert_no_queue_is_put_off(name: &str) {
+    let port = port(name, Mode::Copy).settings(Settings::new().defer(Want::Required));
+    let builder = Runtime::builder().port(port).workers(1).cores([0]).idle(Idle::ADAPTIVE);
+    let running = builder.pipeline(|_| Mirror).start().unwrap();
+    let put_off = |queue: u32| {
+        let name = format!("interrupts put off, queue {queue}");
+        (name, "0 times 0 ns".into(), "2 times 200000 ns".into())
+    };
+    assert_eq!(changes(&running), [put_off(0), put_off(1)]);
+    running.stop().unwrap();
+}
+
 /// What a balancer changes is seen, as the kernel says it; at its end all is as before. After a kill the next one, which
 /// is to change nothing, puts it back.
-fn changed_and_put_back(settings: &str, seen: &[&str]) {
-    let card = Card::new(Cable::Igb);
+fn changed_and_put_back(cable: Cable, mode: Mode, settings: &str, seen: &[&str]) {
+    let card = Card::new(cable);
     let name = card.ends[0].as_str();
     let folder = tempfile::tempdir().unwrap();
-    let start = |settings: &str| balance(folder.path(), name, settings);
+    let start = |settings: &str| balance(folder.path(), name, mode, settings);
     // What is made once, and kept.
     end(start("defer = \"off\""), "TERM");
     let take = || Census::take_of_machine(None, name);
@@ -251,10 +264,12 @@ fn changed_and_put_back(settings: &str, seen: &[&str]) {
         changed();
         end(balancer, "TERM");
         assert_nothing_left(&before, take);
+        assert_no_queue_is_put_off(name);
         end(start(settings), "KILL");
         changed();
         end(start("defer = \"off\""), "TERM");
         assert_nothing_left(&before, take);
+        assert_no_queue_is_put_off(name);
     }
     println!("{settings}: seen as {seen:?}, and {}", assert_nothing_left(&before, take));
 }
@@ -264,5 +279,11 @@ fn what_the_balancer_sets_of_a_card_is_put_back() {
     let settings = "queues = 1\nspread = \"required\"\ninterrupts = \"required\"\ndefer = \"required\"";
     // A line of the table of RSS, which has eight entries, and led to both queues.
     let table = ":      0     0     0     0     0     0     0     0";
-    changed_and_put_back(settings, &[table, " on 1"]);
+    changed_and_put_back(Cable::Igb, Mode::Copy, settings, &[table, " on 1"]);
+}
+
+/// A driver makes its queues anew when a socket that does zero copy goes, just when their settings go back.
+#[test]
+fn what_is_set_of_queues_that_a_driver_makes_anew_is_put_back() {
+    changed_and_put_back(Cable::TwoQueues, Mode::ZeroCopy, "defer = \"required\"", &[]);
 }

@@ -1,7 +1,7 @@
 //! Zero copy: nothing is lost, and no frame is missing.
 
-use afx::Idle;
-use afx::port::{Mode, ModeWanted};
+use afx::port::{Mode, ModeWanted, Steering, XdpPort};
+use afx::{Idle, Runtime};
 
 use crate::cable::Cable;
 use crate::pump::Plan;
@@ -104,4 +104,23 @@ fn packets_of_a_worker_that_was_stopped_pass_to_the_kernel() {
 #[test]
 fn matched_packets_of_a_worker_that_was_stopped_are_dropped() {
     stall::one_of_two_stopped("zstopdrop", Mode::ZeroCopy, false);
+}
+
+#[test]
+fn frames_too_small_for_a_card_s_buffers_are_refused_or_copied() {
+    // igb.
+    let hosts = Hosts::new("zcut");
+    hosts.join(Cable::Igb, "eth0");
+    let start = |mode| {
+        let port = XdpPort::new("eth0", Steering::All).mode(mode);
+        hosts.start(|| Runtime::builder().port(port).workers(1).frame_size(2048), || Mirror)
+    };
+    let error = start(ModeWanted::Demand(Mode::ZeroCopy)).err().expect("packets would come cut");
+    assert!(error.to_string().contains("has buffers of 1024 bytes in frames of 2048"), "{error}");
+    assert_eq!(hosts.near.xdp_program("eth0").unwrap(), None);
+    let mirror = start(ModeWanted::Auto).unwrap();
+    assert_mode(&mirror, Mode::Copy);
+    let facts = mirror.status().remove(0).facts;
+    assert!(facts.iter().any(|(_, value)| value.contains("zero-copy takes 1024 bytes a frame")), "{facts:?}");
+    assert_settled(&mirror.stop().unwrap(), &hosts.near, &["eth0"]);
 }
