@@ -3,7 +3,7 @@
 //!
 //! What a veth does not have is provoked in the guest (framework/tests/zero_copy/doctor.rs): LRO, hardware GRO, a host's
 //! offloads. AF_XDP and BPF that are kept from a process: policies.rs. A kernel that is too old is not to be had: the one
-//! here is made to say that it is one.
+//! here is made to say that it is one. A program that cannot be taken off again: policies.rs.
 
 mod common;
 

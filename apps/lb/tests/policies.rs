@@ -3,8 +3,8 @@
 
 mod common;
 
-use afx_testbed::{Command, Testbed};
-use common::web;
+use afx_testbed::{Host, Output, Testbed, wait_for};
+use common::{PATIENCE, web};
 use serde_json::Value;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_afx-lb");
@@ -45,33 +45,53 @@ fn refusing(call: libc::c_long, argument: Option<u32>, error: i32) -> String {
     filter.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// What the doctor finds, and that the balancer does not start, with that in its error.
-fn is_refused(network: &str, filter: &str, name: &str, why: &str, error: &str) {
-    let bed = Testbed::new(network).unwrap();
-    let host = bed.host("host").unwrap();
-    host.ip("link add eth0 type veth peer name back").unwrap();
-    for interface in ["eth0", "back"] {
-        host.ip(&format!("link set {interface} up")).unwrap();
+/// A host with a veth, and how the balancer's program is run there under a filter.
+struct Net {
+    host: Host,
+    // Last: what runs on it goes first.
+    bed: Testbed,
+}
+
+impl Net {
+    fn new(name: &str) -> Self {
+        let bed = Testbed::new(name).unwrap();
+        let host = bed.host("host").unwrap();
+        host.ip("link add eth0 type veth peer name back").unwrap();
+        for interface in ["eth0", "back"] {
+            host.ip(&format!("link set {interface} up")).unwrap();
+        }
+        Self { host, bed }
     }
-    let filtered = |arguments: &[&str]| -> Command {
+
+    fn filtered(&self, filter: &str, arguments: &[&str]) -> Output {
         let prctl = libc::SYS_prctl.to_string();
-        host.command("perl").args(["-e", FILTER_AND_RUN, &prctl, filter, PROGRAM]).args(arguments)
-    };
-    let output = filtered(&["doctor", "--json"]).output().unwrap();
+        let command = self.host.command("perl").args(["-e", FILTER_AND_RUN, &prctl, filter, PROGRAM]);
+        command.args(arguments).output().unwrap()
+    }
+}
+
+/// What will not work, of a report.
+fn bad(output: &Output) -> Vec<Value> {
     assert_eq!(output.status.code(), Some(1), "{}{}", output.stdout, output.stderr);
     let report: Value = serde_json::from_str(&output.stdout).unwrap();
     let findings = report["findings"].as_array().unwrap().iter();
-    let bad: Vec<_> = findings.filter(|finding| finding["verdict"] == "will_not_work").collect();
+    findings.filter(|finding| finding["verdict"] == "will_not_work").cloned().collect()
+}
+
+/// What the doctor finds, and that the balancer does not start, with that in its error.
+fn is_refused(network: &str, filter: &str, name: &str, why: &str, error: &str) {
+    let net = Net::new(network);
+    let bad = bad(&net.filtered(filter, &["doctor", "--json"]));
     assert_eq!(bad.len(), 1, "{bad:?}");
     assert_eq!((&bad[0]["name"], &bad[0]["what"]), (&name.into(), &"it is kept from this process".into()));
     assert!(bad[0]["why"].as_str().unwrap().contains(why), "{}", bad[0]);
 
-    let file = bed.directory().join("lb.toml");
+    let file = net.bed.directory().join("lb.toml");
     std::fs::write(&file, web(&[("10.0.0.11", 1)]) + "[control]\nsocket = \"none\"\n").unwrap();
-    let output = filtered(&["run", "--config", file.to_str().unwrap()]).output().unwrap();
+    let output = net.filtered(filter, &["run", "--config", file.to_str().unwrap()]);
     assert_eq!(output.status.code(), Some(2), "{}", output.stderr);
     assert!(output.stderr.contains(error), "{}", output.stderr);
-    assert_eq!(host.xdp_program("eth0").unwrap(), None);
+    assert_eq!(net.host.xdp_program("eth0").unwrap(), None);
 }
 
 #[test]
@@ -98,4 +118,17 @@ fn a_socket_that_is_not_permitted() {
 fn a_system_call_of_bpf_that_is_not_permitted() {
     let filter = refusing(libc::SYS_bpf, None, libc::EPERM);
     is_refused("policy-bpf", &filter, "BPF", "SystemCallFilter=", "Operation not permitted");
+}
+
+#[test]
+fn a_program_that_may_be_attached_and_not_taken_off() {
+    // BPF_LINK_DETACH of `linux/bpf.h`.
+    let filter = refusing(libc::SYS_bpf, Some(34), libc::EPERM);
+    let net = Net::new("policy-detach");
+    let bad = bad(&net.filtered(&filter, &["doctor", "eth0", "--try", "--json"]));
+    let found = bad.iter().find(|finding| finding["name"] == "putting back");
+    let said = found.unwrap_or_else(|| panic!("{bad:?}"))["what"].to_string();
+    assert!(said.contains("Operation not permitted"), "{said}");
+    // It goes with the process all the same.
+    wait_for("the program to be gone", PATIENCE, || net.host.xdp_program("eth0").unwrap().is_none()).unwrap();
 }
