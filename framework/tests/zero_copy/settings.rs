@@ -198,6 +198,8 @@ fn queues_that_a_driver_does_not_change_under_a_program_are_told_so() {
     assert_eq!(changes(&running), []);
     running.stop().unwrap();
     assert_eq!(hosts.near.xdp_program("eth0").unwrap(), before);
+    // It would stay on the card, which other tests have next.
+    hosts.near.ip("link set dev eth0 xdpdrv off").unwrap();
 }
 
 /// Starts `afx-lb` with these lines in the section of the port, on the second core, and waits until it balances.
