@@ -30,6 +30,13 @@ pub(super) fn examine(facts: &Facts) -> Vec<Finding> {
         Err(error) => {
             let why = "generic XDP is used instead, which is slower";
             findings.push(Finding::better(TOPIC, "native XDP, tried", error, why));
+            if let Some(name) = cannot_be_turned_off(facts) {
+                let why = format!(
+                    "{name} cannot be turned off, of which the kernel complains with a warning in its log"
+                );
+                findings.push(Finding::better(TOPIC, "generic XDP, tried", "not done", why));
+                return findings;
+            }
             match attach(facts, AttachMode::Generic) {
                 Ok(program) => {
                     let what = "the redirect program was attached";
@@ -53,10 +60,19 @@ pub(super) fn examine(facts: &Facts) -> Vec<Finding> {
     findings
 }
 
+/// What joins packets, and is on whatever the kernel asks of the driver: a program in generic mode has it ask
+/// (`generic_xdp_install` in `net/core/dev.c`).
+fn cannot_be_turned_off(facts: &Facts) -> Option<&'static str> {
+    JOINING.into_iter().find(|name| facts.active(name).is_some_and(|feature| !feature.changeable))
+}
+
+/// What joins packets in the card or its driver.
+const JOINING: [&str; 2] = ["rx-lro", "rx-gro-hw"];
+
 /// The kernel turns off what joins packets when a program comes in generic mode, and leaves it so (`generic_xdp_install`
 /// in `net/core/dev.c`).
 fn turn_on_again(facts: &Facts) -> Result<(), String> {
-    for name in ["rx-lro", "rx-gro-hw"] {
+    for name in JOINING {
         let before = facts.active(name).is_some_and(|feature| feature.changeable);
         if before {
             ethtool::set_feature(&facts.name, name, true)
