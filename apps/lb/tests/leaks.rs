@@ -4,13 +4,10 @@
 mod common;
 
 use std::net::UdpSocket;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
-use std::time::Duration;
+use std::sync::{Mutex, PoisonError};
 
 use afx_testbed::census::{Census, Objects, assert_gone, assert_nothing_left, objects_of};
-use afx_testbed::{Host, HugePages, Signal, wait_for};
+use afx_testbed::{HugePages, Load, Signal, wait_for};
 use common::settings::*;
 use common::{Net, PATIENCE, VIP4, vip};
 
@@ -19,36 +16,6 @@ const KILLS: usize = 50;
 
 /// Each counts what its process has, and has the machine's huge pages.
 static ALONE: Mutex<()> = Mutex::new(());
-
-/// Packets to a VIP, as long as it lives.
-struct Load {
-    stop: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Load {
-    fn start(client: &Host) -> Self {
-        let socket = client.run(|| UdpSocket::bind("0.0.0.0:0")).unwrap().unwrap();
-        socket.connect((VIP4, 53)).unwrap();
-        let stop = Arc::new(AtomicBool::new(false));
-        let stopping = stop.clone();
-        let thread = std::thread::spawn(move || {
-            while !stopping.load(Ordering::Relaxed) {
-                // Where nobody balances, the network may say so: that is no end of it.
-                (0..16).for_each(|_| drop(socket.send(&[0; 18])));
-                std::thread::sleep(Duration::from_millis(1));
-            }
-        });
-        Self { stop, thread: Some(thread) }
-    }
-}
-
-impl Drop for Load {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-        let _ = self.thread.take().expect("it ends once").join();
-    }
-}
 
 /// A network under load, and the huge pages for a balancer's packets.
 struct Scene {
@@ -60,7 +27,9 @@ struct Scene {
 impl Scene {
     fn new(name: &str) -> Self {
         let net = net(name);
-        let load = Load::start(&net.client);
+        let socket = net.client.run(|| UdpSocket::bind("0.0.0.0:0")).unwrap().unwrap();
+        socket.connect((VIP4, 53)).unwrap();
+        let load = Load::start(socket);
         // Seven are for the balancer; others on the machine may help themselves.
         Self { net, _load: load, _pages: HugePages::reserve(128).unwrap() }
     }

@@ -23,6 +23,7 @@ mod host;
 mod huge_pages;
 mod interface;
 mod link;
+mod load;
 mod name;
 mod namespace;
 mod network;
@@ -38,6 +39,7 @@ pub use host::{Host, Transport};
 pub use huge_pages::HugePages;
 pub use interface::{PacketCounters, XdpMode, XdpProgram};
 pub use link::{End, Link, Mac};
+pub use load::Load;
 pub use name::{NetworkId, Owner};
 pub use network::{down, sweep};
 /// A signal, for [`Process::signal`].

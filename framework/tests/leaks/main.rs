@@ -4,13 +4,10 @@
 mod support;
 
 use std::net::UdpSocket;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
-use std::time::Duration;
+use std::sync::{Mutex, PoisonError};
 
 use afx_testbed::census::{Census, Objects, assert_gone, assert_nothing_left, objects_of};
-use afx_testbed::{Host, Signal, wait_for};
+use afx_testbed::{Host, Load, Signal, wait_for};
 use support::*;
 
 const STARTS: usize = 200;
@@ -19,35 +16,12 @@ const KILLS: usize = 50;
 /// Each counts what its process has.
 static ALONE: Mutex<()> = Mutex::new(());
 
-/// Packets from `a` to `b`, as long as it lives.
-struct Load {
-    stop: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Load {
-    fn start(a: &Host, b: &Host) -> Self {
-        a.neighbour("eth0", "10.0.0.2".parse().unwrap(), b.mac("eth0").unwrap()).unwrap();
-        let socket = a.run(|| UdpSocket::bind("10.0.0.1:0")).unwrap().unwrap();
-        socket.connect("10.0.0.2:9").unwrap();
-        let stop = Arc::new(AtomicBool::new(false));
-        let stopping = stop.clone();
-        let thread = std::thread::spawn(move || {
-            while !stopping.load(Ordering::Relaxed) {
-                // Where nobody echoes, the kernel says that nobody listens: that is no end of it.
-                (0..32).for_each(|_| drop(socket.send(&[0; 18])));
-                std::thread::sleep(Duration::from_millis(1));
-            }
-        });
-        Self { stop, thread: Some(thread) }
-    }
-}
-
-impl Drop for Load {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-        let _ = self.thread.take().expect("it ends once").join();
-    }
+/// Packets from `a` to `b`.
+fn load(a: &Host, b: &Host) -> Load {
+    a.neighbour("eth0", "10.0.0.2".parse().unwrap(), b.mac("eth0").unwrap()).unwrap();
+    let socket = a.run(|| UdpSocket::bind("10.0.0.1:0")).unwrap().unwrap();
+    socket.connect("10.0.0.2:9").unwrap();
+    Load::start(socket)
 }
 
 /// Starts a runtime, has it echo, and stops it. The BPF objects that it had.
@@ -78,7 +52,7 @@ fn start_and_kill(a: &Host, b: &Host) -> Objects {
 fn nothing_is_left_of_two_hundred_starts() {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let (_net, a, b) = pair("afxstarts", 1);
-    let _load = Load::start(&a, &b);
+    let _load = load(&a, &b);
     // What is made once, and kept.
     (0..5).for_each(|_| drop(start_and_stop(&b)));
     let before = Census::take(Some(&b), "eth0");
@@ -91,7 +65,7 @@ fn nothing_is_left_of_two_hundred_starts() {
 fn nothing_is_left_of_fifty_kills() {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let (_net, a, b) = pair("afxkills", 1);
-    let _load = Load::start(&a, &b);
+    let _load = load(&a, &b);
     start_and_kill(&a, &b);
     let before = Census::take(Some(&b), "eth0");
     let objects: Objects = (0..KILLS).flat_map(|_| start_and_kill(&a, &b)).collect();
