@@ -11,7 +11,7 @@ export PATH := $(PATH):$(HOME)/.cargo/bin:/usr/sbin:/sbin
 help:
 	@echo 'make demo           the load balancer at work in an emulated network (root or sudo)'
 	@echo 'make test           the whole test suite, the release soak, the model checks and the guest included (root or sudo)'
-	@echo 'make test-zero-copy zero copy and the lowest kernel, in an emulated machine that has both (root or sudo)'
+	@echo 'make test-zero-copy zero copy, the lowest kernel and one too old, in an emulated machine (root or sudo)'
 	@echo 'make update-guest   pin the newest kernels and QEMU for that machine'
 	@echo 'make soak           10^8 packets through two workers, every frame accounted for'
 	@echo 'make loom           every interleaving of the rings, under loom'

@@ -5,6 +5,7 @@ use std::io;
 use ipnet::IpNet;
 
 use crate::earlier::{Coexist, Obstacle};
+use crate::kernel::LOWEST_KERNEL;
 use crate::link::{Attached, Occupant};
 use crate::metadata::NoMetadata;
 use crate::steering::Protocol;
@@ -18,6 +19,24 @@ pub enum Error {
     Load {
         /// Which of the programs.
         program: &'static str,
+        /// The kernel's answer.
+        answer: io::Error,
+        /// What libbpf and the verifier said, several lines.
+        log: String,
+    },
+
+    /// The kernel did not accept a program, and is older than [`LOWEST_KERNEL`]: what it complains of is beside the
+    /// point, and not in the message.
+    #[error(
+        "Linux {release} does not load the {program} program: afx needs Linux {}.{} or later",
+        LOWEST_KERNEL.0,
+        LOWEST_KERNEL.1
+    )]
+    TooOld {
+        /// Which of the programs.
+        program: &'static str,
+        /// The kernel's release (`uname -r`).
+        release: String,
         /// The kernel's answer.
         answer: io::Error,
         /// What libbpf and the verifier said, several lines.

@@ -8,7 +8,7 @@
 //!
 //! This crate knows BPF, and nothing above it does: no type of libbpf is part of its interface.
 //!
-//! Needs Linux 5.18, CAP_NET_ADMIN, CAP_BPF and CAP_PERFMON (or root). Interfaces are named by their index in
+//! Needs Linux 6.1, CAP_NET_ADMIN, CAP_BPF and CAP_PERFMON (or root). Interfaces are named by their index in
 //! the network namespace of the calling thread.
 //!
 //! ```no_run
@@ -40,6 +40,7 @@ mod counters;
 mod decap;
 mod earlier;
 mod error;
+mod kernel;
 mod link;
 mod load;
 mod matching;
@@ -62,6 +63,7 @@ pub use counters::{Counters, DecapCounters};
 pub use decap::{Decap, DecapOptions, OnFragment, TunnelEnds};
 pub use earlier::{Coexist, Obstacle};
 pub use error::{Error, RuleError};
+pub use kernel::{LOWEST_KERNEL, kernel_version};
 pub use link::{AttachMode, Attached, Occupant, bpf_answers, interface_index, occupant, zero_copy_segments};
 pub use metadata::{Kinds, NoMetadata, Note, Noting, RxHash, RxMetadata, TakenOff};
 pub use redirect::{OnStall, Options, Redirect};

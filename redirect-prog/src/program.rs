@@ -6,6 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use libbpf_rs::{PrintLevel, set_print};
 
 use crate::error::{Error, io_error};
+use crate::kernel;
 
 /// What libbpf-cargo makes of the programs in `src/bpf`, each in a module of its own.
 #[allow(
@@ -68,7 +69,11 @@ pub(crate) fn with_log<T>(
         if answer.kind() == io::ErrorKind::PermissionDenied && !missing.is_empty() {
             return Error::Rights { program, missing, source: answer };
         }
-        Error::Load { program, answer, log: lock(&LOG).trim_end().to_owned() }
+        let log = lock(&LOG).trim_end().to_owned();
+        match kernel::too_old() {
+            Some(release) => Error::TooOld { program, release, answer, log },
+            None => Error::Load { program, answer, log },
+        }
     })
 }
 

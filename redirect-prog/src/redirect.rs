@@ -277,7 +277,7 @@ fn load_for(
     };
     let why = match bound.map(|bound| Loaded::new(steering, options, chain, Some(bound))) {
         Ok(Ok(loaded)) => return Ok((loaded, None)),
-        Ok(Err(error @ Error::Load { .. })) => NoMetadata::Kernel(Box::new(error)),
+        Ok(Err(error @ (Error::Load { .. } | Error::TooOld { .. }))) => NoMetadata::Kernel(Box::new(error)),
         Ok(Err(error)) => return Err(error),
         Err(why) => why,
     };

@@ -1,9 +1,9 @@
 //! `afx-lb doctor` on interfaces of emulated networks: what it finds, that what it says will not work does not, that its
 //! commands mend it, and that it changes nothing that it was not told to.
 //!
-//! What a veth does not have is provoked in the guest (framework/tests/zero_copy/doctor.rs): LRO, hardware GRO, a host's
-//! offloads. AF_XDP and BPF that are kept from a process: policies.rs. A kernel that is too old is not to be had: the one
-//! here is made to say that it is one. A program that cannot be taken off again: policies.rs.
+//! What a veth does not have is provoked in the guest (framework/tests/zero_copy): LRO, hardware GRO, a host's offloads
+//! (doctor.rs there), a kernel that is too old (too_old.rs). AF_XDP and BPF that are kept from a process, and a program
+//! that cannot be taken off again: policies.rs.
 
 mod common;
 
@@ -344,19 +344,6 @@ fn rights_that_are_missing() {
     for name in ["generic XDP, tried", "copy, tried"] {
         assert_eq!(report.verdict(name), "will_not_work", "{name}");
     }
-}
-
-#[test]
-fn a_kernel_that_is_too_old() {
-    let net = Net::new("doctor-old", 1);
-    let file = net._bed.directory().join("osrelease");
-    std::fs::write(&file, "5.10.0-28-amd64\n").unwrap();
-    let script =
-        format!("mount --bind {} /proc/sys/kernel/osrelease && exec {PROGRAM} doctor --json", file.display());
-    let output = net.host.command("unshare").args(["--mount", "sh", "-c", &script]).output().unwrap();
-    let report = Report::of(&output, 1);
-    assert_eq!(report.named("will_not_work"), ["version"]);
-    assert_eq!(report.find("version")["what"], "5.10.0-28-amd64");
 }
 
 #[test]

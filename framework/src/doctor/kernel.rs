@@ -2,6 +2,8 @@
 
 use std::io;
 
+use afx_redirect::{LOWEST_KERNEL, kernel_version};
+
 use super::rights::{self, NET_RAW};
 use super::{Finding, Remedy, Topic, Verdict};
 use crate::machine::Files;
@@ -20,17 +22,10 @@ pub(super) struct Release {
 impl Release {
     pub(super) fn of(files: &Files) -> Self {
         let text = files.read("/proc/sys/kernel/osrelease").unwrap_or_else(|| "not known".into());
-        let mut numbers = text.split(|c: char| !c.is_ascii_digit()).map(str::parse);
-        let version = match (numbers.next(), numbers.next()) {
-            (Some(Ok(version)), Some(Ok(level))) => Some((version, level)),
-            _ => None,
-        };
+        let version = kernel_version(&text);
         Self { text, version }
     }
 }
-
-/// The lowest that afx works on.
-const LOWEST: (u32, u32) = (6, 1);
 
 /// What later versions add.
 const ADDED: [((u32, u32), &str); 4] = [
@@ -59,7 +54,7 @@ fn version(release: &Release) -> Finding {
     let Some(version) = release.version else {
         return Finding::better(TOPIC, NAME, text, "afx needs Linux 6.1 or later");
     };
-    if version < LOWEST {
+    if version < LOWEST_KERNEL {
         let why = "afx needs Linux 6.1 or later: install a newer kernel, from the distribution's backports for instance";
         return Finding::fails(TOPIC, NAME, text, why);
     }

@@ -30,6 +30,12 @@ impl Card {
         }
     }
 
+    /// Prints what a reader sees.
+    pub(crate) fn show(&self, options: &[&str]) {
+        let text = self.ask(options).stdout;
+        println!("$ afx-lb doctor {}\n{}", self.ends[0], String::from_utf8_lossy(&text));
+    }
+
     fn ask(&self, options: &[&str]) -> Output {
         Command::new(program("afx-lb")).args(["doctor", &self.ends[0]]).args(options).output().unwrap()
     }
@@ -40,7 +46,7 @@ impl Card {
     }
 
     /// Its report, in which just these will not work.
-    fn bad_report(&self, options: &[&str], bad: &[&str]) -> Report {
+    pub(crate) fn bad_report(&self, options: &[&str], bad: &[&str]) -> Report {
         let report = Report::of(&self.ask(&[&["--json"], options].concat()), 1);
         assert_eq!(report.named("will_not_work"), bad, "{:#}", report.0);
         report
@@ -48,8 +54,16 @@ impl Card {
 
     /// What `ethtool` says of its offloads.
     fn offloads(&self) -> String {
-        let output = Command::new("ethtool").args(["-k", &self.ends[0]]).output().unwrap();
-        String::from_utf8(output.stdout).unwrap()
+        said("ethtool", &["-k", &self.ends[0]])
+    }
+
+    /// Its offloads, channels and rings, and what `ip` says of it: that no XDP program is there, for one.
+    pub(crate) fn settings(&self) -> String {
+        let name = self.ends[0].as_str();
+        let ethtool = ["-k", "-l", "-g"].map(|option| said("ethtool", &[option, name]));
+        let link = said("ip", &["-details", "link", "show", "dev", name]);
+        assert!(!link.contains("xdp"), "{link}");
+        ethtool.concat() + &link
     }
 }
 
@@ -59,7 +73,11 @@ impl Drop for Card {
     }
 }
 
-struct Report(Value);
+fn said(program: &str, arguments: &[&str]) -> String {
+    String::from_utf8(Command::new(program).args(arguments).output().unwrap().stdout).unwrap()
+}
+
+pub(crate) struct Report(Value);
 
 impl Report {
     fn of(output: &Output, status: i32) -> Self {
@@ -77,7 +95,7 @@ impl Report {
     }
 
     /// A finding's verdict, and what was found.
-    fn find(&self, name: &str) -> (&str, &str) {
+    pub(crate) fn find(&self, name: &str) -> (&str, &str) {
         let mut findings = self.0["findings"].as_array().expect("a list").iter();
         let found = findings.find(|finding| finding["name"] == name);
         let found = found.unwrap_or_else(|| panic!("{name}: {:#}", self.0));
@@ -89,7 +107,7 @@ impl Report {
 /// Asks about a card that does zero copy: its driver, and its queues as they are and may be. Prints what a reader sees.
 fn is_good(cable: Cable, driver: &str, queues: &str) {
     let card = Card::new(cable);
-    println!("$ afx-lb doctor {}\n{}", card.ends[0], String::from_utf8_lossy(&card.ask(&[]).stdout));
+    card.show(&[]);
     let report = card.report(&[]);
     for name in ["state", "native XDP", "zero-copy", "LRO", "XDP program"] {
         assert_eq!(report.find(name).0, "good", "{name}: {:#}", report.0);

@@ -17,5 +17,6 @@ mod pump;
 mod settings;
 mod stall;
 mod support;
+mod too_old;
 mod trouble;
 mod zero;
