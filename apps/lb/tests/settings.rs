@@ -57,6 +57,8 @@ fn changes_are_shown_and_put_back_at_the_end() {
     assert_eq!(status["ports"][0]["changes"], json!(changes));
     let page = net.ask(&["status"]);
     assert!(page.contains("put back at the end:\n    channels              2, was 1\n"), "{page}");
+    // A veth does not say what polls a queue.
+    assert!(page.contains("for the whole interface, not for single queues: "), "{page}");
     assert!(balancer.log().contains("gro_flush_timeout: 200000, was 0; put back at the end"));
     assert!(balancer.log().contains("queues eth0:0 eth0:1"), "{}", balancer.log());
     // It is in force, and whoever asks for it to be put back is told so.

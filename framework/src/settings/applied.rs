@@ -20,7 +20,7 @@ use crate::port::Change;
 pub(crate) struct Applied {
     wanted: Settings,
     held: Option<Held>,
-    /// What could not be changed and need not be, and why.
+    /// What could not be changed as was wanted and need not be, and why.
     skipped: Vec<(&'static str, String)>,
 }
 
@@ -88,10 +88,7 @@ impl Applied {
                 // Whoever has set both values has chosen for how long; a queue has those of the interface, too.
                 Ok(Some(Defer { rounds: 1.., timeout: 1.. })) => {}
                 Ok(_) => changes.push((setting, format!("{rounds} {timeout}"))),
-                Err(error) => {
-                    tracing::debug!(port = name, queue, %error, "interrupts are put off for the whole interface");
-                    return self.defer_all();
-                }
+                Err(error) => return self.defer_all(&error),
             }
         }
         let held = self.held.as_mut().expect("it is held: see above");
@@ -99,13 +96,14 @@ impl Applied {
             Made::All => Ok(()),
             Made::None(error, restored) => {
                 restored.iter().for_each(report);
-                tracing::debug!(%error, "interrupts are put off for the whole interface");
-                self.defer_all()
+                self.defer_all(&error)
             }
         }
     }
 
-    fn defer_all(&mut self) -> Result<()> {
+    /// Does so for the whole interface. `why` it is not for queues.
+    fn defer_all(&mut self, why: &io::Error) -> Result<()> {
+        const NAME: &str = "interrupts put off";
         let Some(held) = &self.held else { return Ok(()) };
         let name = &held.journal.interface.name;
         let is_on =
@@ -114,7 +112,11 @@ impl Applied {
             return Ok(());
         }
         let defer = DEFER.map(|(name, value)| (Setting::attribute(name), value.to_owned()));
-        self.change(self.wanted.defer, "interrupts put off", defer.into())
+        self.change(self.wanted.defer, NAME, defer.into())?;
+        if !self.skipped.iter().any(|(name, _)| *name == NAME) {
+            self.skipped.push((NAME, format!("for the whole interface, not for single queues: {why}")));
+        }
+        Ok(())
     }
 
     fn spread(&mut self, queues: &[u32]) -> Result<()> {
@@ -187,7 +189,7 @@ impl Applied {
         entries.map(change).collect()
     }
 
-    /// What could not be changed, and why.
+    /// What could not be changed as was wanted, and why.
     pub(crate) fn skipped(&self) -> &[(&'static str, String)] {
         &self.skipped
     }
