@@ -17,10 +17,14 @@ impl Card {
     pub(crate) fn new(cable: Cable) -> Self {
         let card = Self { ends: [End::Near, End::Far].map(|end| cable.card(end)) };
         card.set("up");
-        let carrier = format!("/sys/class/net/{}/carrier", card.ends[0]);
+        card.wait_for_link();
+        card
+    }
+
+    pub(crate) fn wait_for_link(&self) {
+        let carrier = format!("/sys/class/net/{}/carrier", self.ends[0]);
         let has_link = || std::fs::read_to_string(&carrier).is_ok_and(|text| text == "1\n");
         wait_for("the link", PATIENCE, has_link).unwrap();
-        card
     }
 
     fn set(&self, state: &str) {

@@ -250,6 +250,8 @@ fn changed_and_put_back(cable: Cable, mode: Mode, settings: &str, seen: &[&str])
     let start = |settings: &str| balance(folder.path(), name, mode, settings);
     // What is made once, and kept.
     end(start("defer = \"off\""), "TERM");
+    // igb's goes down with a program, and its coming back would not be as before.
+    card.wait_for_link();
     let take = || Census::take_of_machine(None, name);
     let before = take();
     let changed = || {
