@@ -126,7 +126,7 @@ impl Setting {
                     return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
                 }
                 let set = interface::set_channels(interface, now.with_receiving(count));
-                set.map_err(|error| under_program(interface, error))
+                set.map_err(|error| hindered(interface, count, error))
             }
             Self::Spread => {
                 let table = places(value);
@@ -156,20 +156,26 @@ fn no_value(value: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, format!("`{value}` is no value of it"))
 }
 
-/// Some drivers, virtio-net among them, change no queues while an XDP program is attached, and say no more than that it is
-/// invalid.
-fn under_program(interface: &str, error: io::Error) -> io::Error {
+/// What may be behind a driver's or the kernel's "Invalid argument" to a number of queues: some drivers, virtio-net among
+/// them, change none while an XDP program is attached; and the kernel takes none that a table of RSS set by somebody leads
+/// to (`ethnl_set_channels` in `net/ethtool/channels.c`).
+fn hindered(interface: &str, count: u32, error: io::Error) -> io::Error {
     let index = nix::net::if_::if_nametoindex(interface).unwrap_or_default();
-    match afx_redirect::occupant(index) {
-        None => error,
-        Some(occupant) => {
-            let what = format!(
-                "{error}; the driver may change none while an XDP program is attached, and there is {occupant}: set them \
-                 before it comes"
-            );
-            io::Error::new(error.kind(), what)
-        }
-    }
+    let what = if let Some(occupant) = afx_redirect::occupant(index) {
+        format!(
+            "{error}; the driver may change none while an XDP program is attached, and there is {occupant}: set them \
+             before it comes"
+        )
+    } else if Setting::Spread.read(interface).is_ok_and(|table| places(&table).iter().any(|to| *to >= count))
+    {
+        format!(
+            "{error}; the RSS table leads to queues beyond {count}, and where somebody has set it, it has to go first: \
+             ethtool -X {interface} default"
+        )
+    } else {
+        return error;
+    };
+    io::Error::new(error.kind(), what)
 }
 
 fn channels(interface: &str) -> io::Result<Channels> {
