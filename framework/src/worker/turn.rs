@@ -258,6 +258,11 @@ impl<P: Pipeline> Turn<P> {
         self.hand_over.is_clear()
     }
 
+    /// Counts as dropped what was handed over and is not taken any more.
+    pub(super) fn give_up_inbox(&mut self) {
+        self.counters.drops[builtin::HAND_OVER_STOPPED.index()] += self.hand_over.discard();
+    }
+
     /// Whether another worker has handed a packet over that waits to be taken.
     pub(super) fn has_inbox(&self) -> bool {
         self.hand_over.waiting()

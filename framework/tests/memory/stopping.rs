@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use afx::{Batch, Error, Held, MemoryPeer, MemoryPort, Pipeline, Running, Runtime, Stage, Stats, WorkerId};
 
@@ -174,6 +175,46 @@ fn what_is_handed_over_to_it_is_taken_before_and_dropped_after() {
         assert_eq!((stats.received(), stats.sent()), (sent, back), "round {round}");
         assert!(stats.dropped("hand_over_stopped") >= 40, "{:?}", stats.drops());
     }
+}
+
+#[test]
+fn what_waits_for_one_whose_time_is_over_is_counted() {
+    /// Hands over to the worker 1, whose first packet takes until it is let go.
+    struct Blocking(WorkerId, Arc<[AtomicBool; 2]>);
+    impl Stage for Blocking {
+        fn process(&mut self, batch: &mut Batch) {
+            let [is_blocked, let_go] = &*self.1;
+            for slot in batch.live() {
+                match self.0.index() {
+                    0 => batch.packet(slot).hand_over(WorkerId::new(1)),
+                    _ => is_blocked.store(true, Ordering::Release),
+                }
+            }
+            while self.0.index() == 1 && is_blocked.load(Ordering::Acquire) && !let_go.load(Ordering::Acquire)
+            {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        }
+    }
+    let flags = Arc::new([AtomicBool::new(false), AtomicBool::new(false)]);
+    let of_stage = flags.clone();
+    let (running, mut peers) = workers(2, move |worker| Blocking(worker, of_stage.clone()));
+    send(&mut peers[0], &numbered(0));
+    eventually("the first", || flags[0].load(Ordering::Acquire));
+    (1..=40).for_each(|number| send(&mut peers[0], &numbered(number)));
+    eventually("the others", || running.stats().workers[0].handed_over == 41);
+    let stats = std::thread::scope(|scope| {
+        // A worker has two seconds for its end.
+        scope.spawn(|| {
+            std::thread::sleep(Duration::from_secs(4));
+            flags[1].store(true, Ordering::Release);
+        });
+        running.stop().unwrap()
+    });
+    assert!(stats.balanced(), "{stats:?}");
+    assert_eq!((stats.workers[1].taken_over, stats.dropped("no_verdict")), (1, 1));
+    assert_eq!(stats.dropped("hand_over_stopped"), 40);
+    assert_eq!(stats.received(), stats.dropped_total());
 }
 
 /// Panics at a packet that says so, and at the end where told to.
