@@ -65,8 +65,11 @@ fn multi_buffer(facts: &Facts, xdp: XdpFeatures) -> Finding {
 
 /// What `rx_metadata` of a port shows to stages: none is no harm.
 fn metadata(xdp: XdpFeatures) -> Finding {
-    let kinds = Kinds::from_bits(xdp.metadata);
-    let what = if kinds.is_empty() { "none".to_owned() } else { kinds.to_string() };
+    let what = match xdp.metadata.map(Kinds::from_bits) {
+        None => "not known: drivers say it from Linux 6.7 on".to_owned(),
+        Some(kinds) if kinds.is_empty() => "none".to_owned(),
+        Some(kinds) => kinds.to_string(),
+    };
     Finding::good(TOPIC, "metadata", what)
 }
 
@@ -105,6 +108,10 @@ mod tests {
         assert_eq!(findings[1].what, "the driver has it, for packets of up to 5 buffers");
         assert_eq!(findings[3].what, "hash, timestamp");
         assert_eq!(examine(&bridge())[3].what, "none");
+        // As from Linux 6.3 to 6.6.
+        let mut silent = card();
+        silent.xdp = silent.xdp.map(|xdp| XdpFeatures { metadata: None, ..xdp });
+        assert_eq!(examine(&silent)[3].what, "not known: drivers say it from Linux 6.7 on");
         let mut jumbo = bridge();
         jumbo.link.mtu = 9000;
         assert_eq!(verdicts(&jumbo)[2], ("multi-buffer", Verdict::CouldBeBetter));

@@ -151,7 +151,7 @@ pub(super) mod tests {
             key: None,
             deferred: false,
             features: Vec::new(),
-            xdp: Some(XdpFeatures { actions, ..XdpFeatures::default() }),
+            xdp: Some(XdpFeatures { actions, metadata: Some(0), ..XdpFeatures::default() }),
             occupant: None,
             peer: None,
         }
@@ -169,7 +169,7 @@ pub(super) mod tests {
                 Feature::of("rx-lro", false, false),
                 Feature::of("rx-vlan-hw-parse", true, true),
             ],
-            xdp: Some(XdpFeatures { actions: 0x2b, zero_copy_segments: 5, metadata: 3 }),
+            xdp: Some(XdpFeatures { actions: 0x2b, zero_copy_segments: 5, metadata: Some(3) }),
             ..facts("enp1s0", "ice", "", 0)
         }
     }

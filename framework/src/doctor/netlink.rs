@@ -32,8 +32,8 @@ pub(super) struct XdpFeatures {
     pub(super) actions: u64,
     /// Buffers of a packet in zero-copy mode.
     pub(super) zero_copy_segments: u32,
-    /// `NETDEV_XDP_RX_METADATA_*`: time, hash, VLAN tag.
-    pub(super) metadata: u64,
+    /// `NETDEV_XDP_RX_METADATA_*`: time, hash, VLAN tag. None where the kernel does not tell (before 6.7).
+    pub(super) metadata: Option<u64>,
 }
 
 impl XdpFeatures {
@@ -46,7 +46,7 @@ impl XdpFeatures {
         Self {
             actions: number(XDP_FEATURES),
             zero_copy_segments: number(XDP_ZC_MAX_SEGS) as u32,
-            metadata: number(XDP_RX_METADATA),
+            metadata: attributes.number(XDP_RX_METADATA),
         }
     }
 }
@@ -150,7 +150,7 @@ mod tests {
     fn features_are_read() {
         let parse = |bytes: &[u8]| XdpFeatures::parse(&Attributes::from(bytes));
         let features = parse(&CARD);
-        assert_eq!(features, XdpFeatures { actions: 0x2b, zero_copy_segments: 5, metadata: 3 });
+        assert_eq!(features, XdpFeatures { actions: 0x2b, zero_copy_segments: 5, metadata: Some(3) });
         assert!(features.can(BASIC | REDIRECT) && features.can(ZERO_COPY) && features.can(RX_SG));
         assert_eq!(parse(&CARD[..11]), XdpFeatures::default(), "cut short");
     }

@@ -13,6 +13,7 @@ use super::turn::Turn;
 use crate::stage::Pipeline;
 use crate::stats::Board;
 use crate::time::Time;
+use crate::xsk::polls_have_ended;
 
 /// How often counters are published, and the kernel asked for its own.
 const PUBLISH_EVERY: Duration = Duration::from_millis(10);
@@ -23,8 +24,8 @@ const SLEEP_MS: u8 = 10;
 /// As above, where a queue has nothing to sleep on, or a stage holds packets.
 const NAP_MS: u8 = 1;
 
-/// How long a packet may be on its way from the redirect program to the socket: the rest of a poll of the card, on another
-/// core that somebody may have taken meanwhile.
+/// How long a packet may be on its way from the redirect program to the socket, where the kernel does not wait for that: the
+/// rest of a poll of the card, on another core that somebody may have taken meanwhile.
 const IN_THE_KERNEL: Duration = Duration::from_millis(5);
 
 /// How far the workers of a runtime are on their way to the end: one that has nothing left waits for those
@@ -131,11 +132,13 @@ impl<P: Pipeline> Run<P> {
     /// As [`finish`](Self::finish), while the other workers go on: nothing is waited for but what they are just handing
     /// over.
     fn finish_alone(&mut self, deadline: Time) {
-        // What the kernel was just handing over when the queue was closed: nothing has waited for it.
-        let settled = (Time::monotonic() + IN_THE_KERNEL).min(deadline);
         self.turn.shut_inbox();
-        while Time::monotonic() < settled {
-            self.turn.drain();
+        // What the kernel was just handing over when the queue was closed.
+        if !polls_have_ended() {
+            let settled = (Time::monotonic() + IN_THE_KERNEL).min(deadline);
+            while Time::monotonic() < settled {
+                self.turn.drain();
+            }
         }
         while !self.turn.inbox_is_clear() && Time::monotonic() < deadline {
             self.turn.drain();

@@ -24,6 +24,7 @@ mod error;
 pub(crate) mod ethtool;
 pub(crate) mod far;
 pub(crate) mod frames;
+mod grace;
 pub(crate) mod interface;
 pub(crate) mod library;
 pub(crate) mod mapped;
@@ -43,6 +44,7 @@ use std::fmt;
 use bytemuck::{Pod, Zeroable};
 
 pub(crate) use error::Error;
+pub(crate) use grace::polls_have_ended;
 pub(crate) use numa::{current_node, node_of};
 pub use polling::BusyPoll;
 pub use socket::ModeWanted;
