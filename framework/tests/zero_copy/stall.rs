@@ -32,11 +32,17 @@ fn received(stats: &Stats, worker: usize) -> u64 {
     stats.workers[worker].queues[0].received
 }
 
-/// Waits until a worker has received so many more.
-fn goes_on(mirror: &Running, worker: usize, more: u64) {
+/// Waits until a worker has received so many more of what is pumped.
+fn goes_on(traffic: &Traffic, mirror: &Running, worker: usize, more: u64) {
     let wanted = received(&mirror.stats(), worker) + more;
     let there = wait_for("packets of a queue", PATIENCE, || received(&mirror.stats(), worker) >= wanted);
-    assert!(there.is_ok(), "worker {worker}: {:?}, {:?}", mirror.stats(), mirror.redirect_counters("eth0"));
+    assert!(
+        there.is_ok(),
+        "worker {worker}: {:?}, {:?}; the pump: {}",
+        mirror.stats().workers,
+        mirror.redirect_counters("eth0"),
+        traffic.describe()
+    );
 }
 
 /// Whether the near host's kernel was given any of the packets since it was last asked.
@@ -83,7 +89,7 @@ pub(crate) fn one_of_two(name: &str, mode: Mode, all: bool) {
     assert_mode(&mirror, mode);
     let plan = Plan::endless().flows(64).pressing(512);
     let traffic = hosts.pump(&["eth0"], ModeWanted::Auto, Cable::TwoQueues, plan);
-    let goes_on = |worker: usize| goes_on(&mirror, worker, 5_000);
+    let goes_on = |worker: usize| goes_on(&traffic, &mirror, worker, 5_000);
     goes_on(0);
     goes_on(1);
     assert!(!kernel_has_some());
@@ -154,7 +160,7 @@ pub(crate) fn one_of_two_stopped(name: &str, mode: Mode, all: bool) {
         let counters = mirror.redirect_counters("eth0").unwrap();
         if all { counters.passed_stalled } else { counters.dropped_stalled }
     };
-    let goes_on = |worker: usize| goes_on(&mirror, worker, 2_000);
+    let goes_on = |worker: usize| goes_on(&traffic, &mirror, worker, 2_000);
     goes_on(0);
     goes_on(1);
     assert_eq!(unattended(), 0);

@@ -103,18 +103,23 @@ impl Traffic {
         self.progress.returned()
     }
 
+    /// How it stands, where a test fails.
+    pub(crate) fn describe(&self) -> String {
+        let (sent, returned, wrong) = (self.progress.sent(), self.returned(), self.progress.wrong());
+        format!(
+            "{sent} sent, {returned} came back, {wrong} wrong; {:?}; {:?}; {:?}",
+            self.running.stats().workers,
+            self.running.status(),
+            self.running.redirect_counters("eth0"),
+        )
+    }
+
     fn wait_until(&self, returned: u64) {
         // As long as packets come back at all, there is hope.
         let mut last = self.returned();
         while last < returned {
             let moved = wait_for("packets that come back", PATIENCE, || self.returned() > last);
-            assert!(
-                moved.is_ok(),
-                "{} sent, {last} of {returned} came back, {} wrong; {:?}",
-                self.progress.sent(),
-                self.progress.wrong(),
-                self.running.stats()
-            );
+            assert!(moved.is_ok(), "{last} of {returned} came back: {}", self.describe());
             std::thread::sleep(Duration::from_millis(5));
             last = self.returned();
         }
