@@ -25,10 +25,10 @@ pub enum Error {
         log: String,
     },
 
-    /// The kernel did not accept a program, and is older than [`LOWEST_KERNEL`]: what it complains of is beside the
-    /// point, and not in the message.
+    /// The kernel did not accept a program, and is older than [`LOWEST_KERNEL`]: `log` is beside the point then, and not in
+    /// the message.
     #[error(
-        "Linux {release} does not load the {program} program: afx needs Linux {}.{} or later",
+        "Linux {release} does not load the {program} program ({answer}): afx needs Linux {}.{} or later",
         LOWEST_KERNEL.0,
         LOWEST_KERNEL.1
     )]

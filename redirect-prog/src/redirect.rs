@@ -94,7 +94,7 @@ impl Redirect {
     ///
     /// # Errors
     ///
-    /// [`Error::Load`] where the kernel refuses the program (too old, no permission), [`Error::Occupied`] where the
+    /// [`Error::Load`], [`Error::TooOld`] or [`Error::Rights`] where the kernel refuses the program, [`Error::Occupied`] where the
     /// interface has an XDP program already, [`Error::Stays`] where that cannot be replaced or chained as
     /// [`Options::coexist`] says, [`Error::Attach`] where it takes none in the mode demanded, [`Error::Metadata`] where
     /// metadata is demanded and cannot be had, [`Error::Map`] where the steering has too many rules. Nothing is left

@@ -46,7 +46,7 @@ impl DecapProgram {
     ///
     /// # Errors
     ///
-    /// [`Error::Load`] where the kernel refuses the program (too old, no permission), [`Error::Map`].
+    /// [`Error::Load`], [`Error::TooOld`] or [`Error::Rights`] where the kernel refuses the program, [`Error::Map`].
     pub fn load(options: &DecapOptions) -> Result<Self, Error> {
         Loaded::new(options).map(Self)
     }

@@ -72,7 +72,7 @@ impl Applied {
             return self.refused(Want::Required, NAME, io::Error::new(io::ErrorKind::InvalidInput, what));
         }
         let whole: Vec<u8> = key.iter().copied().cycle().take(size).collect();
-        self.change(Want::Required, NAME, vec![(Setting::Key, hex(&whole))])
+        self.change(Want::Required, NAME, vec![(Setting::Key, hex(&whole))]).map(drop)
     }
 
     /// Changes what is wanted once each queue has its socket, for which some drivers make queues anew.
@@ -112,8 +112,7 @@ impl Applied {
             return Ok(());
         }
         let defer = DEFER.map(|(name, value)| (Setting::attribute(name), value.to_owned()));
-        self.change(self.wanted.defer, NAME, defer.into())?;
-        if !self.skipped.iter().any(|(name, _)| *name == NAME) {
+        if self.change(self.wanted.defer, NAME, defer.into())? {
             self.skipped.push((NAME, format!("for the whole interface, not for single queues: {why}")));
         }
         Ok(())
@@ -127,7 +126,7 @@ impl Applied {
             Ok(now) => vec![(Setting::Spread, text(&spread_over(queues, &places(&now))))],
             Err(error) => return self.refused(self.wanted.spread, "RSS table", error),
         };
-        self.change(self.wanted.spread, "RSS table", changes)
+        self.change(self.wanted.spread, "RSS table", changes).map(drop)
     }
 
     /// Changes what is wanted once each queue has its worker: queues and the cores that their workers are pinned to.
@@ -154,17 +153,18 @@ impl Applied {
                 io::Error::new(io::ErrorKind::Unsupported, why),
             );
         }
-        self.change(self.wanted.interrupts, NAME, changes)
+        self.change(self.wanted.interrupts, NAME, changes).map(drop)
     }
 
-    /// Makes these changes, as far as they are any.
-    fn change(&mut self, want: Want, name: &'static str, changes: Vec<(Setting, String)>) -> Result<()> {
-        let Some(held) = self.held.as_mut().filter(|_| want != Want::Off) else { return Ok(()) };
+    /// Makes these changes, as far as they are any. False where they are not made, and need not be.
+    fn change(&mut self, want: Want, name: &'static str, changes: Vec<(Setting, String)>) -> Result<bool> {
+        let Some(held) = self.held.as_mut().filter(|_| want != Want::Off) else { return Ok(false) };
         match all_or_none(held, &changes)? {
-            Made::All => Ok(()),
+            Made::All => Ok(true),
             Made::None(error, restored) => {
                 restored.iter().for_each(report);
-                self.refused(want, name, error)
+                self.refused(want, name, error)?;
+                Ok(false)
             }
         }
     }

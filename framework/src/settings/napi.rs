@@ -46,6 +46,8 @@ fn id(interface: &str, queue: u32) -> io::Result<u32> {
         Some(libc::EINVAL) => {
             io::Error::new(io::ErrorKind::NotFound, format!("{interface} has no queue {queue}"))
         }
+        // No such family, before Linux 6.3; no such question, before 6.8.
+        Some(libc::ENOENT | libc::EOPNOTSUPP) => whole_interfaces_alone(),
         _ => error,
     })?;
     found.number(QUEUE_NAPI).map(|id| id as u32).ok_or_else(|| unpolled(queue))
@@ -55,6 +57,10 @@ fn id(interface: &str, queue: u32) -> io::Result<u32> {
 fn unpolled(queue: u32) -> io::Error {
     let what = format!("the driver does not say what polls queue {queue}");
     io::Error::new(io::ErrorKind::ResourceBusy, what)
+}
+
+fn whole_interfaces_alone() -> io::Error {
+    io::Error::new(io::ErrorKind::Unsupported, "the kernel sets this for whole interfaces alone")
 }
 
 /// Between the two questions a driver may have taken away what the first has told of.
@@ -74,9 +80,7 @@ pub(super) fn read(interface: &str, queue: u32) -> io::Result<Defer> {
     let answer = answer.map_err(|error| gone_since(error, queue))?;
     match (answer.number(DEFER_HARD_IRQS), answer.number(GRO_FLUSH_TIMEOUT)) {
         (Some(rounds), Some(timeout)) => Ok(Defer { rounds: rounds as u32, timeout }),
-        _ => {
-            Err(io::Error::new(io::ErrorKind::Unsupported, "the kernel sets this for whole interfaces alone"))
-        }
+        _ => Err(whole_interfaces_alone()),
     }
 }
 

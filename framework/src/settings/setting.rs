@@ -166,10 +166,11 @@ fn hindered(interface: &str, count: u32, error: io::Error) -> io::Error {
             "{error}; the driver may change none while an XDP program is attached, and there is {occupant}: set them \
              before it comes"
         )
-    } else if Setting::Spread.read(interface).is_ok_and(|table| places(&table).iter().any(|to| *to >= count))
+    } else if error.kind() == io::ErrorKind::InvalidInput
+        && Setting::Spread.read(interface).is_ok_and(|table| places(&table).iter().any(|to| *to >= count))
     {
         format!(
-            "{error}; the RSS table leads to queues beyond {count}, and where somebody has set it, it has to go first: \
+            "{error}; the RSS table leads to queues from {count} on, and where somebody has set it, it has to go first: \
              ethtool -X {interface} default"
         )
     } else {

@@ -15,7 +15,10 @@ fn release() -> String {
 
 /// What every refusal says of the kernel, in a line.
 fn refusal(program: &str) -> String {
-    format!("Linux {} does not load the {program} program: afx needs Linux 6.1 or later", release())
+    let release = release();
+    format!(
+        "Linux {release} does not load the {program} program (Invalid argument (os error 22)): afx needs Linux 6.1 or later"
+    )
 }
 
 #[test]
@@ -54,7 +57,7 @@ fn nothing_is_started() {
     ];
     let before = card.settings();
     for (program, arguments, loaded) in all {
-        let output = Command::new(&program).args(arguments).output().unwrap();
+        let output = Command::new("timeout").arg("60").arg(&program).args(arguments).output().unwrap();
         let (said, shown) =
             (String::from_utf8_lossy(&output.stderr), String::from_utf8_lossy(&output.stdout));
         println!("$ {} {}\n{shown}{said}", program.display(), arguments.join(" "));
